@@ -1,0 +1,1 @@
+"""The gateway: one port for inference at protocol level, one for administration."""

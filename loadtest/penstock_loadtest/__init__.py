@@ -1,0 +1,1 @@
+"""Load for OpenAI-compatible servers: locust users, workload shapes, trace replay, reports and benchmarks."""

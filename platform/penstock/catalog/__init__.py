@@ -1,0 +1,1 @@
+"""Accelerators and model families as data, and the memory arithmetic over them."""

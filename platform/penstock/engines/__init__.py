@@ -1,0 +1,1 @@
+"""Inference engines: one adapter a file, each giving command line, readiness and load in one normal form."""
