@@ -22,7 +22,7 @@ class Outcome(StrEnum):
     """The engine or the way to it broke; what was used is charged to the platform, not to the tenant."""
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One request at one replica. `id` makes a record idempotent: the ledger counts each id once."""
 
     id: str
@@ -55,7 +55,7 @@ class ReplicaEventKind(StrEnum):
     END = "End"
 
 
-class ReplicaEvent(msgspec.Struct, frozen=True, kw_only=True):
+class ReplicaEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One step in the life of one replica. (`replica`, `kind`) makes an event idempotent."""
 
     replica: str
@@ -73,7 +73,7 @@ class ReplicaEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Why the step was taken, a CamelCase word: `MinReplicas`, `KVBound`, `Recovery`, `CalmDown`, `EngineDied`, ..."""
 
 
-class MeterReading(msgspec.Struct, frozen=True, kw_only=True):
+class MeterReading(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What the independent meter saw of one replica: when its process began and, once it is gone, ended."""
 
     replica: str
@@ -85,3 +85,4 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SpoolLine = UsageRecord | ReplicaEvent | MeterReading
+"""One line of a spool file, told apart by its JSON field `type`."""
