@@ -84,5 +84,20 @@ class MeterReading(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     usd_per_hour: str
 
 
-SpoolLine = UsageRecord | ReplicaEvent | MeterReading
+class InFlightMark(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One writer's promise about what its spool already holds, written about once a second by every gateway process.
+
+    At `at_s`, every request that this writer ever sent to a replica either has its record above this line or is in
+    flight. The ledger settles money only up to that point, so a request under way is never mistaken for idle time.
+    A writer's newest mark replaces its older ones; a writer whose process has gone holds nothing back.
+    """
+
+    writer: str
+    """The process that writes, unique among those alive: the spool's `SpoolWriter.identity`."""
+    at_s: float
+    oldest_start_s: dict[str, float]
+    """By replica, `UsageRecord.start_s` of the oldest request in flight there; replicas without one are left out."""
+
+
+SpoolLine = UsageRecord | ReplicaEvent | MeterReading | InFlightMark
 """One line of a spool file, told apart by its JSON field `type`."""
