@@ -1,0 +1,82 @@
+"""What an owner asks of a model's scaling, and the law's own constants with their reasons."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ScalingMode(StrEnum):
+    """Who decides the number of replicas."""
+
+    PRESSURE = "Pressure"
+    """This law."""
+    EXTERNAL = "External"
+    """Somebody else (an HPA, a person): the law looks on and holds."""
+
+
+class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one model. The first group comes from its resource; the second are constants of the law.
+
+    Raises:
+        ValueError: a field is outside its range; the message names it, its value and the remedy.
+    """
+
+    mode: ScalingMode = ScalingMode.PRESSURE
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_pressure: float = 0.85
+    """Share of capacity to be used: more asks for a replica."""
+    scale_down_after_s: float = 300.0
+    """How long everything must be calm before one replica goes."""
+    scale_to_zero_after_s: float | None = None
+    """Idle time after which the last replicas go too; None for never."""
+    panic_window_s: float = 6.0
+    """The fast window: a burst shows here first."""
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
+
+    disabled_bounds: frozenset[str] = frozenset()
+    """Bounds that may not ask for replicas, by name: to see what each is good for."""
+    attainment_goal: float = 0.95
+    """Share of streams that are to meet the objective."""
+    release_ratio: float = 0.70 / 0.85
+    """A replica goes only if the rest would be under this part of the target: the gap that prevents flapping."""
+    kv_high: float = 0.9
+    """Usage from which KV is taken to be the reason why requests wait: engines admit nothing close to 1."""
+    backlog_drain_s: float = 30.0
+    """Time in which a backlog is to be worked off, or one cold start if that is longer: no replica helps sooner."""
+    patience_s: float = 2.0
+    """How long requests must have waited everywhere before that alone asks for a replica: two polls."""
+    panic_ratio: float = 2.0
+    """Demand over ready supply from which the fast window counts and nothing goes down."""
+    panic_hold_s: float = 60.0
+    """How long panic lasts after its cause has gone."""
+    stale_after_s: float = 10.0
+    """Age from which a reading says nothing any more."""
+    min_streams: int = 20
+    """Fewer streams in the window say nothing about attainment."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas} and max_replicas {self.max_replicas}: "
+                "give 0 <= min_replicas <= max_replicas"
+            )
+        if not 0 < self.target_pressure <= 1:
+            raise ValueError(
+                f"target_pressure is {self.target_pressure}: give a share above 0 and up to 1, such as 0.85"
+            )
+        if unknown := self.disabled_bounds - BOUND_NAMES:
+            raise ValueError(f"disabled_bounds has {sorted(unknown)}: choose from {sorted(BOUND_NAMES)}")
+
+    @property
+    def release_pressure(self) -> float:
+        """Pressure that the remaining replicas may have after one has gone."""
+        return self.target_pressure * self.release_ratio
+
+
+BOUND_NAMES = frozenset({"kv", "throughput", "sequences", "latency", "waiting"})
+"""Everything that may ask for replicas. Limits (`min`, `max`, `ceiling`, `step`) are not bounds and always hold."""
