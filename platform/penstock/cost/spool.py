@@ -20,6 +20,7 @@ from typing import BinaryIO, Final, Self
 import msgspec
 
 from penstock.cost.records import SpoolLine
+from penstock.cost.validity import fault_of
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size at which a writer opens its next segment; the ledger deletes whole segments, so this bounds what lingers."""
@@ -124,7 +125,7 @@ class SpoolWriter:
 
 
 class MalformedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line that is no record: where it stands and what is wrong with it."""
+    """A line that is no record, or one that cannot be counted: where it stands and what is wrong with it."""
 
     segment: str
     offset_bytes: int
@@ -199,12 +200,15 @@ class SpoolReader:
             text = line.rstrip(b"\n")
             if text:  # an empty line ends a torn one, see SpoolWriter.append
                 try:
-                    records.append(self._decoder.decode(text))
+                    record = self._decoder.decode(text)
+                    reason = fault_of(record)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    reason = str(error)
+                if reason is None:
+                    records.append(record)
+                else:
                     malformed.append(
-                        MalformedLine(
-                            segment=segment, offset_bytes=offset, text=text[:QUARANTINE_BYTES], reason=str(error)
-                        )
+                        MalformedLine(segment=segment, offset_bytes=offset, text=text[:QUARANTINE_BYTES], reason=reason)
                     )
             offset += len(line)
         return SpoolBatch(

@@ -1,0 +1,101 @@
+"""Taking one batch of the spool into the ledger, inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+import msgspec
+
+from penstock.cost.money import to_ns
+from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, SpoolLine, UsageRecord
+from penstock.cost.spool import SpoolBatch, writer_of
+
+DUPLICATE: Final = "duplicate"
+"""Tally of requests whose record came again; counted once."""
+LATE: Final = "late"
+"""Tally of requests whose record came after its time had been settled; in no line."""
+CLIPPED: Final = "clipped"
+"""Tally of requests that reached out of their replica's life; charged for what lies inside."""
+MALFORMED: Final = "malformed"
+"""Tally of lines that cannot be read or counted; kept in quarantine."""
+ORPHANED: Final = "orphaned"
+"""Tally of requests at replicas without any event; in no line until one comes."""
+
+_LATEST_NS: Final = 2**63 - 1
+
+_encode = msgspec.json.Encoder().encode
+_decode_meter = msgspec.json.Decoder(MeterReading).decode
+
+
+def take_batch(database: sqlite3.Connection, batch: SpoolBatch) -> int:
+    """Insert a batch and move its segment's offset; return how many records of requests and steps were new."""
+    row = database.execute("SELECT offset_bytes FROM segment WHERE name = ?", (batch.segment,)).fetchone()
+    if (row[0] if row else 0) != batch.start_bytes:
+        return 0  # another process took this batch between our reading and our writing
+    settled_ns = {
+        replica: _LATEST_NS if closed else until_ns
+        for replica, until_ns, closed in database.execute("SELECT replica, until_ns, closed FROM settled")
+    }
+    writer = writer_of(batch.segment)
+    taken = sum(_insert(database, record, writer, settled_ns) for record in batch.records)
+    tally(database, MALFORMED, len(batch.malformed))
+    database.executemany(
+        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
+        [(line.segment, line.offset_bytes, line.reason, line.text) for line in batch.malformed],
+    )
+    database.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (batch.segment, batch.end_bytes))
+    return taken
+
+
+def tally(database: sqlite3.Connection, name: str, records: int) -> None:
+    """Add to a tally of records that could not be counted as they are."""
+    if records:
+        database.execute(
+            "INSERT INTO tally VALUES (?, ?) ON CONFLICT DO UPDATE SET records = records + excluded.records",
+            (name, records),
+        )
+
+
+def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str, settled_ns: dict[str, int]) -> bool:
+    match record:
+        case UsageRecord():
+            return _insert_usage(database, record, settled_ns.get(record.replica, -1))
+        case ReplicaEvent():
+            step = (record.replica, record.kind.value, _encode(record))
+            return database.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", step).rowcount == 1
+        case MeterReading():
+            reading = _merged(database, record)
+            database.execute("INSERT OR REPLACE INTO meter VALUES (?, ?)", (record.replica, _encode(reading)))
+        case InFlightMark():
+            # Segments of one writer are read in the order in which they were written: the last one is the newest.
+            database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, 1)", (writer, _encode(record)))
+    return False
+
+
+def _insert_usage(database: sqlite3.Connection, record: UsageRecord, settled_ns: int) -> bool:
+    end_ns = to_ns(record.end_s)
+    late = end_ns <= settled_ns
+    row = (record.id, record.replica, end_ns, late, _encode(record))
+    if database.execute("INSERT OR IGNORE INTO usage VALUES (?, ?, ?, ?, ?)", row).rowcount == 0:
+        tally(database, DUPLICATE, 1)
+        return False
+    tally(database, LATE, int(late))
+    database.execute(
+        "INSERT INTO usage_count VALUES (?, 1) ON CONFLICT DO UPDATE SET records = records + 1", (record.replica,)
+    )
+    return True
+
+
+def _merged(database: sqlite3.Connection, reading: MeterReading) -> MeterReading:
+    """Widen what the meter said before: it began at its earliest claim, and was seen at its latest."""
+    row = database.execute("SELECT body FROM meter WHERE replica = ?", (reading.replica,)).fetchone()
+    if row is None:
+        return reading
+    known = _decode_meter(row[0])
+    return msgspec.structs.replace(
+        reading,
+        began_s=min(known.began_s, reading.began_s),
+        seen_s=max(known.seen_s, reading.seen_s),
+        ended=known.ended or reading.ended,
+    )

@@ -1,0 +1,63 @@
+"""The ledger's tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+VERSION: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE segment (
+    -- How far each spool file has been read; written in the transaction that writes what was read.
+    name TEXT PRIMARY KEY, offset_bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    segment TEXT NOT NULL, offset_bytes INTEGER NOT NULL, reason TEXT NOT NULL, text BLOB NOT NULL,
+    PRIMARY KEY (segment, offset_bytes)
+) WITHOUT ROWID;
+CREATE TABLE usage (
+    -- `late`: came after its time had been settled; its tokens and work are in no line.
+    id TEXT PRIMARY KEY, replica TEXT NOT NULL, end_ns INTEGER NOT NULL, late INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX usage_by_time ON usage (replica, end_ns);
+CREATE TABLE usage_count (replica TEXT PRIMARY KEY, records INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE event (
+    replica TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (replica, kind)
+) WITHOUT ROWID;
+CREATE TABLE meter (replica TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE mark (writer TEXT PRIMARY KEY, body BLOB NOT NULL, alive INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE settled (
+    replica TEXT PRIMARY KEY, until_ns INTEGER NOT NULL, last_busy_ns INTEGER, closed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE line (
+    model TEXT NOT NULL, bearer TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+    picousd INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (model, bearer, name, kind)
+) WITHOUT ROWID;
+CREATE TABLE receipt (
+    -- What a request owes of the settled windows; it may owe more of the windows to come while `ended` is 0.
+    id TEXT PRIMARY KEY, prompt_picousd INTEGER NOT NULL, cached_picousd INTEGER NOT NULL,
+    completion_picousd INTEGER NOT NULL, ended INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tally (name TEXT PRIMARY KEY, records INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class LedgerVersionError(Exception):
+    """The ledger was written by another version of Penstock."""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables in a new ledger, and refuse one of another version.
+
+    Raises:
+        LedgerVersionError: Its tables are not the ones this version knows.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    elif version != VERSION:
+        raise LedgerVersionError(
+            f"the ledger has tables of version {version}, this Penstock knows version {VERSION}: "
+            f"read it with the Penstock that wrote it, or move it away to begin a new one"
+        )
