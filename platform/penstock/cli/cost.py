@@ -32,9 +32,7 @@ _output = click.option("-o", "--output", type=click.Choice(["text", "json"]), de
 
 @click.group("cost", invoke_without_command=True)
 @_state
-@click.option(
-    "--since", help="Only from this moment on: a time span back from now (90s, 15m, 2h, 7d) or a date and time."
-)
+@click.option("--since", help="From when on: a span back from now (90s, 15m, 2h, 7d) or a date and time.")
 @click.option("--by", type=click.Choice(["tenant", "model"]), default="tenant", show_default=True)
 @_output
 @click.pass_context
@@ -66,8 +64,8 @@ def receipt(request: str, state: Path | None, output: str) -> None:
         found = receipt_of(ledger, request, now_s=time.time())
     if found is None:
         raise UserError(
-            f"ID {request!r}: no such request in the ledger or the spool; give the `x-request-id` of an answer that has "
-            f"ended, and the --state of the platform that gave it"
+            f"ID {request!r}: no such request in the ledger or the spool; give the `x-request-id` of an answer "
+            f"that has ended, and the --state of the platform that gave it"
         )
     if output == "json":
         _echo_json(found)

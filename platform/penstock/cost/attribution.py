@@ -126,7 +126,8 @@ def attribute(
     Args:
         timeline: The replica's life.
         records: Requests it served, each id once, any order; those outside the window take no part.
-        window: What to attribute. Windows that follow each other add up to the window that they make together.
+        window: What to attribute. Windows that follow each other add up to the window that they make together; the
+            first that knows all up to the life's end is the last.
         minimum: When the replica was part of its model's minimum (`penstock.cost.timeline.minimum_spans`).
         last_busy_ns: `Attribution.last_busy_ns` of the window before.
         weights: Work per token of each kind.
@@ -168,8 +169,8 @@ def attribute(
 
 
 def _ends_inside(record: UsageRecord, timeline: ReplicaTimeline, window: Window) -> bool:
-    # A request from before the replica's life counts in the life's first window.
-    end_ns = max(to_ns(record.end_s), timeline.start_ns + 1)
+    # A request from before the replica's life counts in the life's first window, one from after it in the last.
+    end_ns = max(to_ns(record.end_s), timeline.start_ns)
     closing = timeline.end_ns is not None and timeline.end_ns <= window.known_ns
     return window.since_ns < end_ns and (closing or end_ns <= window.known_ns)
 
