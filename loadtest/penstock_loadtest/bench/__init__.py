@@ -1,0 +1,1 @@
+"""Benchmarks in one form: rows of medians and spreads, with the machine and the versions beside them."""

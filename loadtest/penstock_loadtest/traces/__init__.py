@@ -1,0 +1,5 @@
+"""Request traces of real services, replayed as they arrived, faster or slower."""
+
+from penstock_loadtest.traces.azure import AZURE_2023_CONVERSATION, read_azure_trace
+
+__all__ = ["AZURE_2023_CONVERSATION", "read_azure_trace"]
