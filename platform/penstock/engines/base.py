@@ -72,6 +72,16 @@ class Engine(Protocol):
         """Return the engine's command-line flags, without the program name."""
         ...
 
+    def environment(self, spec: LaunchSpec, *, scratch: str | None = None) -> dict[str, str]:
+        """Return the environment variables that a replica needs.
+
+        Args:
+            spec: What it runs.
+            scratch: Absolute folder for all that the engine writes and nobody keeps; its own defaults when None.
+                The hub cache is not among it: downloads outlive a replica.
+        """
+        ...
+
     def parse_load(self, metrics: bytes) -> EngineLoad:
         """Read an answer of the engine's metrics page.
 
