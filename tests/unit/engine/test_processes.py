@@ -1,0 +1,66 @@
+"""A replica that ends takes its family along, and leaves nothing in shared memory."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from penstock_engine.processes import EXIT_CODE, descendants
+
+
+def test_descendants_are_found_through_generations(tmp_path: Path):
+    for pid, children in {1: "2 3", 2: "4", 3: "", 4: ""}.items():
+        task = tmp_path / str(pid) / "task" / str(pid)
+        task.mkdir(parents=True)
+        (task / "children").write_text(children)
+    assert descendants(1, proc=tmp_path) == [2, 4, 3]
+    assert descendants(99, proc=tmp_path) == []
+
+
+def test_a_process_that_ends_itself_takes_a_stopped_child_along():
+    script = (
+        "import subprocess, sys, os, signal\n"
+        "from penstock_engine.processes import end_process\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "os.kill(child.pid, signal.SIGSTOP)\n"
+        "print(child.pid, flush=True)\n"
+        "end_process()\n"
+    )
+    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert parent.returncode == EXIT_CODE
+    child = int(parent.stdout)
+    assert _gone(child)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return True
+    return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
+
+
+def test_a_process_that_ends_itself_leaves_no_shared_memory(tmp_path: Path):
+    script = tmp_path / "family.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "from penstock_engine.processes import end_process\n"
+        "def child(pipe):\n"
+        "    segment = SharedMemory(create=True, size=64)\n"
+        "    pipe.send(segment.name)\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    lock = spawn.Lock()\n"
+        "    ours, theirs = spawn.Pipe()\n"
+        "    spawn.Process(target=child, args=(theirs,)).start()\n"
+        "    print(ours.recv(), 'sem.' + lock._semlock.name.lstrip('/'), flush=True)\n"
+        "    end_process()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_CODE, done.stderr
+    names = done.stdout.split()
+    assert len(names) == 2
+    assert not [name for name in names if (Path("/dev/shm") / name).exists()]
