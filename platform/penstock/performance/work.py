@@ -40,14 +40,14 @@ class WorkSplit(msgspec.Struct, frozen=True, kw_only=True):
 
 NEUTRAL = WorkWeights(
     prompt=1.0,
-    completion=10.0,
-    cached=0.25,
+    completion=6.0,
+    cached=0.3,
     provenance=(
-        "neutral ratios: the step model puts a completion token at 6 to 41 uncached prompt tokens on data-centre "
-        "accelerators loaded to 50 ms per output token (median 11), and a cached one at 0.05 to 0.8 of an uncached one"
+        "neutral ratios: medians of the step model over four workloads on four pairs of model and accelerator, 32 "
+        "requests running; a completion token is worth 2.4 to 12 uncached prompt tokens, a cached one 0.03 to 0.84"
     ),
 )
-"""Used until weights for the accelerator and the model are known. See `docs/concepts/scaling.md` for their range."""
+"""Used until weights for the accelerator and the model are known; `tests/unit/performance` works the medians out."""
 
 
 def split_work(
@@ -79,7 +79,8 @@ def work_of(
 class StepCosts(msgspec.Struct, frozen=True, kw_only=True):
     """Coefficients of an engine step's time, in seconds.
 
-    `step = fixed + token * tokens + attention * sum(chunk * (past + chunk / 2)) + kv * sum(context) + request * running`
+    `step = fixed + token * tokens + attention * sum(chunk * (past + chunk / 2)) + kv * sum(context)
+    + request * running`
     """
 
     fixed_s: float
@@ -147,9 +148,7 @@ def weights_from_steps(costs: StepCosts, shape: RequestShape) -> WorkWeights:
         ValueError: `shape.running` is not positive.
     """
     if shape.running <= 0:
-        raise ValueError(
-            f"running is {shape.running}: weights need at least one running request to share a step's time"
-        )
+        raise ValueError(f"running is {shape.running}: give at least one request to share a step's time")
     reading_s = costs.kv_s * shape.completion_tokens
     return WorkWeights(
         prompt=costs.token_s + costs.attention_s * shape.prompt_tokens / 2 + reading_s,

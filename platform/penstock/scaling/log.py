@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import SEEK_END
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,9 @@ from penstock.scaling.decision import Decision, Direction
 class DecisionLog:
     """Appends decisions to a file. One writer; readers may read at any time.
 
-    A decision is written when it differs from the last one written of its model (direction, targets, ruling, or a guard
-    that turned), else once every `quiet_s`. At `max_bytes` the file is renamed to `<name>.1`, replacing the older one.
+    A decision is written when it moves the target, or differs from the last one written of its model in its ruling or
+    in the replicas of a phase; else once every `quiet_s`. At `max_bytes` the file is renamed to `<name>.1`, replacing
+    the older one.
     """
 
     def __init__(self, path: Path, *, quiet_s: float = 30.0, max_bytes: int = 8 * 1024 * 1024) -> None:
@@ -35,6 +37,8 @@ class DecisionLog:
         if last is not None and not self._says_more(decision, last):
             return False
         line = msgspec.json.encode(decision) + b"\n"
+        if not self._written and _ends_torn(self._path):
+            line = b"\n" + line
         self._rotate(len(line))
         with self._path.open("ab") as file:
             file.write(line)
@@ -75,8 +79,19 @@ def _essence(decision: Decision) -> tuple[object, ...]:
         decision.ready,
         decision.starting,
         decision.draining,
-        tuple((guard.name, guard.calm) for guard in decision.guards),
     )
+
+
+def _ends_torn(path: Path) -> bool:
+    """Return whether a writer died within a line, which must not swallow the next."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, SEEK_END) == 0:
+                return False
+            file.seek(-1, SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False
 
 
 def _older(path: Path) -> Path:

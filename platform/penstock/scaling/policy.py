@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from decimal import Decimal
+from typing import Self
 
 import msgspec
 
-
-class ScalingMode(StrEnum):
-    """Who decides the number of replicas."""
-
-    PRESSURE = "Pressure"
-    """This law."""
-    EXTERNAL = "External"
-    """Somebody else (an HPA, a person): the law looks on and holds."""
+from penstock.api.model import AtCeiling, Model
+from penstock.api.scaling import ScalingMode
+from penstock.scaling.snapshot import Prices
 
 
 class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one model. The first group comes from its resource; the second are constants of the law.
 
-    Raises:
-        ValueError: a field is outside its range; the message names it, its value and the remedy.
+    A field outside its range raises ValueError; the message names it, its value and the remedy.
     """
 
     mode: ScalingMode = ScalingMode.PRESSURE
@@ -36,6 +31,8 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The fast window: a burst shows here first."""
     ttft_slo_s: float | None = None
     tpot_slo_s: float | None = None
+    hold_at_ceiling: bool = True
+    """Whether the ceiling of the snapshot's prices limits the target."""
 
     disabled_bounds: frozenset[str] = frozenset()
     """Bounds that may not ask for replicas, by name: to see what each is good for."""
@@ -52,7 +49,7 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     panic_ratio: float = 2.0
     """Demand over ready supply from which the fast window counts and nothing goes down."""
     panic_hold_s: float = 60.0
-    """How long panic lasts after its cause has gone."""
+    """How long panic lasts after its cause has gone, or the scale-down window if that is shorter."""
     stale_after_s: float = 10.0
     """Age from which a reading says nothing any more."""
     min_streams: int = 20
@@ -66,11 +63,27 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 "give 0 <= min_replicas <= max_replicas"
             )
         if not 0 < self.target_pressure <= 1:
-            raise ValueError(
-                f"target_pressure is {self.target_pressure}: give a share above 0 and up to 1, such as 0.85"
-            )
+            raise ValueError(f"target_pressure is {self.target_pressure}: give a share above 0, up to 1, such as 0.85")
         if unknown := self.disabled_bounds - BOUND_NAMES:
             raise ValueError(f"disabled_bounds has {sorted(unknown)}: choose from {sorted(BOUND_NAMES)}")
+
+    @classmethod
+    def from_model(cls, model: Model, *, disabled_bounds: frozenset[str] = frozenset()) -> Self:
+        """Return what a Model asks for. Prices, and the ceiling with them, come with the snapshot."""
+        scaling, slo = model.spec.scaling, model.spec.slo
+        return cls(
+            mode=scaling.mode,
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target_pressure=float(scaling.target_pressure),
+            scale_down_after_s=scaling.scale_down_after_seconds,
+            scale_to_zero_after_s=scaling.idle_seconds_to_zero,
+            panic_window_s=scaling.panic_window_seconds,
+            ttft_slo_s=_seconds(slo.time_to_first_token_milliseconds),
+            tpot_slo_s=_seconds(slo.time_per_output_token_milliseconds),
+            hold_at_ceiling=model.spec.cost.at_ceiling is AtCeiling.HOLD,
+            disabled_bounds=disabled_bounds,
+        )
 
     @property
     def release_pressure(self) -> float:
@@ -80,3 +93,16 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 BOUND_NAMES = frozenset({"kv", "throughput", "sequences", "latency", "waiting"})
 """Everything that may ask for replicas. Limits (`min`, `max`, `ceiling`, `step`) are not bounds and always hold."""
+
+
+def prices_of(model: Model, usd_per_replica_hour: Decimal) -> Prices:
+    """Return a snapshot's prices: that of one replica, all its accelerators together, and the Model's ceiling."""
+    ceiling = model.spec.cost.ceiling_per_hour
+    return Prices(
+        usd_per_replica_hour=str(usd_per_replica_hour),
+        ceiling_usd_per_hour=None if ceiling is None else str(ceiling),
+    )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

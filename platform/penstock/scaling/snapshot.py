@@ -1,6 +1,6 @@
 """What a scaling decision is made from: everything that was seen, in one immutable value.
 
-All state that the law keeps between decisions is in `Memory`, which each decision returns and the next snapshot carries.
+The state that the law keeps between decisions is `Memory`: each decision returns it, the next snapshot carries it.
 Times are Unix seconds (`at_s`, `since_s`) or durations (`_s`); windows are those of `penstock.scaling.observe`.
 """
 
@@ -22,7 +22,7 @@ class ReplicaPhase(StrEnum):
 
 
 class ReplicaReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica: its phase, and what its engine last said. Without a reading the figures are zero and the age None."""
+    """One replica: its phase, and what its engine last said. Without a reading figures are zero and the age None."""
 
     replica: str
     state: ReplicaPhase
@@ -78,7 +78,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 0.0
     """Seconds since a request last arrived, waited or ran."""
     report_age_s: float | None = None
-    """Seconds since a gateway last reported; None when none ever did."""
+    """Seconds since any gateway last reported; None when none ever did."""
+    silent_gateways: int = 0
+    """Gateway processes that reported a while ago and not since: what arrives there is not seen."""
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
