@@ -76,7 +76,7 @@ class Metadata(ApiObject):
     """Name, namespace and labels; what only the Kubernetes API server writes is accepted and left alone."""
 
     name: str
-    """Name of the resource, unique in its kind and namespace: an RFC 1123 label, or a subdomain where cluster-scoped."""
+    """Name of the resource, unique in kind and namespace: an RFC 1123 label, or a subdomain where cluster-scoped."""
     namespace: str | None = None
     """Namespace; `default` when left out. Cluster-scoped kinds have none."""
     labels: dict[str, str] = Field(default_factory=dict)

@@ -57,9 +57,10 @@ def _model_problems(
     for index, placement in enumerate(model.placements):
         short = spec.accelerator is not None
         field = "spec.accelerator" if short else f"spec.accelerators[{index}].class"
-        found = classes.get(placement.accelerator_class)
+        wanted = placement.accelerator_class
+        found = classes.get(wanted)
         if found is None:
-            message = f"there is no AcceleratorClass {placement.accelerator_class!r}: {_create(classes, placement.accelerator_class)}"
+            message = f"there is no AcceleratorClass {wanted!r}: {_create(classes, wanted)}"
             yield ReferenceProblem(key, "AcceleratorClassNotFound", field, message)
             continue
         try:
