@@ -18,6 +18,11 @@ from penstock.performance.work import WorkSplit, WorkWeights, split_work
 _RATE_UNIT = 2**96
 """Rates are integers in this fraction of work per nanosecond, so that adding and taking away leaves exactly nothing."""
 
+_INTEGRAL_BITS = 256
+_INTEGRAL_UNIT = 1 << _INTEGRAL_BITS
+"""The running integral is a fixed-point integer: as a float it would lose what busy seconds add to it after a stretch in
+which next to nothing was resident."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -94,22 +99,22 @@ def busy_periods(phases: Iterable[Phase], since_ns: int, until_ns: int) -> list[
         ends.append((min(phase.end_ns, until_ns), 1, index))
     ends.sort()
     periods: list[BusyPeriod] = []
-    integral = 0.0
-    at_start = [0.0] * len(inside)
+    integral = 0
+    at_start = [0] * len(inside)
     now_ns = resident_rate = 0
     for at_ns, is_end, index in ends:
         if resident_rate == 0:
             periods.append(BusyPeriod(at_ns, at_ns, [], []))
-            integral = 0.0
+            integral = 0
         else:
-            integral += (at_ns - now_ns) / resident_rate
+            integral += ((at_ns - now_ns) << _INTEGRAL_BITS) // resident_rate
         now_ns = at_ns
         if is_end:
             resident_rate -= rates[index]
             period = periods[-1]
             period.end_ns = at_ns
             period.phases.append(inside[index])
-            period.dues.append(rates[index] * (integral - at_start[index]))
+            period.dues.append(rates[index] * (integral - at_start[index]) / _INTEGRAL_UNIT)
         else:
             resident_rate += rates[index]
             at_start[index] = integral

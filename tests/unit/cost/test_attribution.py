@@ -45,7 +45,8 @@ def seconds(attribution: Attribution) -> list[tuple[str, str | None, float, floa
 def shares(attribution: Attribution) -> dict[str, tuple[float, float, float]]:
     return {
         receipt.record.id: tuple(
-            amount / PICOUSD_PER_USD for amount in (receipt.share.prompt, receipt.share.cached, receipt.share.completion)
+            amount / PICOUSD_PER_USD
+            for amount in (receipt.share.prompt, receipt.share.cached, receipt.share.completion)
         )
         for receipt in attribution.receipts
     }
@@ -175,7 +176,9 @@ def test_what_is_not_known_yet_is_pending_and_not_idle() -> None:
 
 
 def test_a_request_past_its_replicas_end_is_charged_up_to_the_end_and_counted() -> None:
-    result = attribution_of(life(start=10, ready=10, end=20), [usage("a", 5, 12), usage("b", 18, 25), usage("c", 30, 31)])
+    result = attribution_of(
+        life(start=10, ready=10, end=20), [usage("a", 5, 12), usage("b", 18, 25), usage("c", 30, 31)]
+    )
     assert {name: sum(parts) for name, parts in shares(result).items()} == {"a": 2.0, "b": 2.0, "c": 0.0}
     assert result.clipped_records == 3
     assert all(receipt.ended for receipt in result.receipts)
@@ -185,6 +188,16 @@ def test_events_out_of_order_are_put_in_order() -> None:
     assert seconds(attribution_of(life(start=10, ready=8, end=12))) == [("idle", "min_replicas", 10, 12)]
     assert timelines_of(life(start=10, ready=8, end=12))["r1"].mended == 1
     assert timelines_of(life(ready=8, end=12))["r1"].start_ns == to_ns(8)
+
+
+def test_a_weightless_request_does_not_blur_the_shares_of_those_after_it() -> None:
+    records = [
+        usage("a", 0, 10, prompt=0, completion=0),
+        usage("b", 10, 11),
+        usage("c", 10, 11, prompt=30, completion=3),
+    ]
+    result = attribution_of(life(start=0, ready=0, end=11), records)
+    assert {name: sum(parts) for name, parts in shares(result).items()} == {"a": 10.0, "b": 0.25, "c": 0.75}
 
 
 # --- the law ----------------------------------------------------------------------------------------------------------
