@@ -1,0 +1,42 @@
+"""`penstock demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Folder for report.json, report.html, the platform's state and its logs.",
+)
+def command(out: Path) -> None:
+    """Serve a tiny real model here: load it, watch it scale, break it, let it calm down, print the bill.
+
+    Takes some minutes on two cores. The model has random weights: it says noise.
+    """
+    import msgspec  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from penstock_loadtest.demo.page import write_page  # noqa: PLC0415
+    from penstock_loadtest.demo.scenario import run_scenario  # noqa: PLC0415
+    from penstock_loadtest.demo.show import print_report  # noqa: PLC0415
+    from penstock_loadtest.demo.summary import make_report  # noqa: PLC0415
+    from penstock_loadtest.demo.watch import DemoError  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        evidence = run_scenario(out, lambda line: console.print(line, markup=False, soft_wrap=True))
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
+    report = make_report(evidence)
+    (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    write_page(report, out / "report.html")
+    print_report(report, console)
+    console.print(f"Written: {out / 'report.json'} and {out / 'report.html'}", soft_wrap=True)
