@@ -20,8 +20,8 @@ _RATE_UNIT = 2**96
 
 _INTEGRAL_BITS = 256
 _INTEGRAL_UNIT = 1 << _INTEGRAL_BITS
-"""The running integral is a fixed-point integer: as a float it would lose what busy seconds add to it after a stretch in
-which next to nothing was resident."""
+"""The running integral is a fixed-point integer: as a float it would lose what busy seconds add to it after a stretch
+in which next to nothing was resident."""
 
 
 @dataclass(frozen=True, slots=True)

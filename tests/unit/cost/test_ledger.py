@@ -154,8 +154,8 @@ def test_settled_amounts_only_grow(ledger: Ledger, spool: Path) -> None:
     ledger.settle(100)
     last = report(ledger, 100, settled_only=True)
     seen.append((last.tenants_usd, last.idle_usd, last.paid_usd))
-    assert seen == sorted(seen)
-    assert all(before <= after for row, later in zip(seen, seen[1:], strict=False) for before, after in zip(row, later))
+    for amounts in zip(*seen, strict=True):
+        assert list(amounts) == sorted(amounts)
     assert last.unattributed_usd == 0
     assert last.total.tokens["completion"] == 15
     assert ledger.settle(200) == 0

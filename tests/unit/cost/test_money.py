@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ PRICES = st.integers(0, 1000 * PICOUSD_PER_USD)
 def test_spans_of_one_origin_add_up_to_the_whole(price: int, times: list[int]) -> None:
     times.sort()
     origin = times[0]
-    parts = [span_cost_picousd(price, origin, low, high) for low, high in zip(times, times[1:], strict=False)]
+    parts = [span_cost_picousd(price, origin, low, high) for low, high in itertools.pairwise(times)]
     assert sum(parts) == span_cost_picousd(price, origin, times[0], times[-1])
     assert min(parts) >= 0
 
