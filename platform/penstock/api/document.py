@@ -65,8 +65,14 @@ def read_documents(file: Path, text: str, problems: list[Problem]) -> list[Docum
         text: the file's content.
         problems: gets what is wrong with syntax, tags, keys and repeats; such documents are left out.
     """
-    loader = _Loader(text)
     documents: list[Document] = []
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        reason = f"the character U+{error.character:04X} may not stand in it: remove it"
+        problems.append(Problem(file, line, "", f"is not YAML: {reason}"))
+        return documents
     try:
         while loader.check_node():
             node = loader.get_node()
@@ -82,6 +88,8 @@ def read_documents(file: Path, text: str, problems: list[Problem]) -> list[Docum
         problems.append(Problem(file, mark.line + 1 if mark else 1, "", f"is not YAML: {reason}"))
     except yaml.YAMLError as error:
         problems.append(Problem(file, 1, "", f"is not YAML: {str(error).splitlines()[0]}"))
+    except RecursionError:
+        problems.append(Problem(file, 1, "", "is nested too deeply to be read: no resource needs that"))
     finally:
         loader.dispose()
     return documents

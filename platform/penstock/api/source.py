@@ -57,7 +57,7 @@ def parse_source(text: str) -> WeightsSource:
     if not separator:
         raise ValueError(_bare_remedy(text))
     if scheme not in SCHEMES:
-        close = difflib.get_close_matches(scheme, SCHEMES, n=1)
+        close = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}://?" if close else f"use one of {', '.join(f'{name}://' for name in SCHEMES)}"
         raise ValueError(f"{text!r} has the unknown scheme {scheme!r}: {hint}")
     revision: str | None = None

@@ -107,11 +107,11 @@ class Geometry:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that one token goes through, embeddings included."""
+        """Parameters that one token of text goes through, embeddings included."""
         if self.experts is None:
-            return self.parameters
+            return self.parameters - self.towers
         routed = self._moe_layers * self.experts.active * 3 * self.hidden * self.experts.ffn
-        return self.embedding_parameters + self._always_active + self.towers + routed
+        return self.embedding_parameters + self._always_active + routed
 
     @property
     def _moe_layers(self) -> int:
