@@ -96,9 +96,9 @@ def floor_of(policy: ScalingPolicy, demand: Demand) -> Limit:
 
 
 def is_idle(policy: ScalingPolicy, demand: Demand) -> bool:
-    """Return whether nothing has been asked for long enough to scale to zero, and a gateway says so."""
+    """Return whether nothing has been asked for long enough to scale to zero. That somebody looked, `stale` says."""
     after_s = policy.scale_to_zero_after_s
-    return after_s is not None and is_known(demand, policy) and not is_any(demand) and demand.idle_s >= after_s
+    return after_s is not None and not is_any(demand) and demand.idle_s >= after_s
 
 
 def caps_of(snapshot: ScalingSnapshot, policy: ScalingPolicy, supply: Supply, floor: Limit) -> tuple[Limit, ...]:

@@ -39,6 +39,19 @@ def test_without_the_kv_bound_the_same_shortage_scales_nothing():
     assert {decision.target_after for decision in decide_for(seen, blind, 60)} == {1}
 
 
+def test_usage_that_flickers_below_full_while_requests_wait_is_a_shortage_of_blocks():
+    flickering = ready(kv_usage=0.8, kv_usage_peak=1.0, running=12, waiting=3, waiting_for_capacity=3)
+    quick = backlog(3, seconds_per_request=0.1)
+    decision = decide(snapshot(flickering, demand=quick, memory=LONG_SHORT), FOUR)
+    assert (decision.target_after, decision.ruling) == (2, "kv")
+
+
+def test_a_silent_replica_is_still_one_that_serves():
+    silent = ready("b", reading_age_s=60.0)
+    seen = snapshot(KV_SHORT, silent, demand=backlog(12, seconds_per_request=0.1), memory=LONG_SHORT)
+    assert decide(seen, FOUR).target_after == 3
+
+
 def test_a_shortage_of_blocks_must_last_before_queued_requests_count():
     half_full = ready(kv_usage=0.6, running=1, waiting=9, waiting_for_capacity=9)
     decisions = decide_for(snapshot(half_full, demand=backlog(9)), FOUR, 10)
@@ -124,10 +137,11 @@ def test_an_idle_model_scales_to_zero_and_wakes_for_the_first_request():
     assert (woken.target_after, woken.ruling) == (1, "throughput")
 
 
-def test_idleness_that_no_gateway_vouches_for_is_none():
+def test_idleness_that_no_gateway_vouches_for_moves_nothing():
     policy = ScalingPolicy(min_replicas=0, max_replicas=4, scale_to_zero_after_s=600)
     asleep = demand(rps=0.0, idle_s=9_999.0, report_age_s=60.0)
     assert decide(snapshot(ready(kv_usage=0.0, running=0), demand=asleep), policy).target_after == 1
+    assert decide(snapshot(demand=asleep), policy).target_after == 0
 
 
 def test_the_ceiling_denies_what_dollars_do_not_cover_and_says_so():
@@ -168,9 +182,12 @@ def test_missed_latency_asks_for_one_more_once_the_present_replicas_have_had_the
 
 
 def test_slots_bound_engines_that_say_how_many_they_have():
-    full = ready(kv_usage=0.1, running=16, waiting=10, waiting_for_capacity=10, max_sequences=16)
-    decision = decide(snapshot(full, demand=backlog(10), memory=LONG_QUEUED), FOUR)
-    assert (decision.target_after, decision.ruling) == (2, "sequences")
+    full = ready(kv_usage=0.1, running=16, waiting=30, waiting_for_capacity=30, max_sequences=16)
+    decision = decide(snapshot(full, demand=backlog(30), memory=LONG_QUEUED), FOUR)
+    # 46 requests in 16 slots, of which 0.85 are to be used.
+    assert (decision.target_after, decision.ruling) == (4, "sequences")
+    not_full = ready(kv_usage=0.1, running=12, waiting=30, waiting_for_capacity=30, max_sequences=16)
+    assert decide(snapshot(not_full, demand=backlog(30), memory=LONG_QUEUED), FOUR).ruling == "waiting"
 
 
 def test_kv_is_forecast_one_cold_start_ahead_when_arrivals_rise():
