@@ -16,6 +16,7 @@ import msgspec
 from penstock.cost.ledger import snapshot_of
 from penstock.cost.records import UsageRecord
 from penstock.cost.report import CostReport
+from penstock.local.ports import claim_port
 from penstock.local.state import StateDirectory
 from penstock.local.status import PlatformStatus, ReplicaStatus, TimelineEvent
 from penstock.scaling.decision import Decision
@@ -39,7 +40,8 @@ class DemoPlatform:
             DemoError: it did not come up.
         """
         with as_file(_MANIFEST) as manifest:
-            self._penstock("up", str(manifest), "--detach", what="bring the platform up")
+            ports = [f"--{name}-port={claim_port(f'--{name}-port', None)}" for name in ("data", "admin")]
+            self._penstock("up", str(manifest), "--detach", *ports, what="bring the platform up")
 
     def down(self) -> None:
         """Run `penstock down`, whatever state the platform is in.
