@@ -78,7 +78,7 @@ class Engine(Protocol):
         Args:
             spec: What it runs.
             scratch: Absolute folder for all that the engine writes and nobody keeps; its own defaults when None.
-                The hub cache is not among it: downloads outlive a replica.
+                Caches are not among it: downloaded weights and compiled kernels outlive a replica.
         """
         ...
 

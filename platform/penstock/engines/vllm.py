@@ -14,6 +14,8 @@ from penstock.engines.prometheus import MetricsPage, parse_labels
 
 CPU_BLOCK_TOKENS = 128
 """KV block size on CPUs, where attention kernels want a multiple of 32."""
+LONGEST_SCRATCH_BYTES = 58
+"""A socket's path has at most 107 bytes, and vLLM needs `/temporary/` and the 36 of a UUID for its own."""
 AMX_EXTENSION = "penstock_engine.amx.WorkerExtension"
 
 _QUANTIZATION_FLAG: Mapping[str, str | None] = MappingProxyType(
@@ -67,7 +69,11 @@ class VLLMEngine:
         return [*flags, *spec.extra_args]
 
     def environment(self, spec: LaunchSpec, *, scratch: str | None = None) -> dict[str, str]:
-        """Return the environment variables that a replica needs: see the protocol."""
+        """Return the environment variables that a replica needs: see the protocol.
+
+        Raises:
+            ValueError: the scratch folder's path is too long for the Unix sockets that vLLM puts below it.
+        """
         variables = {
             "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # vLLM's app does not block: a thread between costs 12 %
             "VLLM_NO_USAGE_STATS": "1",
@@ -80,12 +86,14 @@ class VLLMEngine:
                 "VLLM_CPU_KVCACHE_SPACE": "1",
             }
         if scratch is not None:
+            if len(scratch.encode()) > LONGEST_SCRATCH_BYTES:
+                raise ValueError(
+                    f"scratch folder {scratch}: its path has {len(scratch.encode())} bytes, and Unix sockets below it "
+                    f"leave room for {LONGEST_SCRATCH_BYTES}; choose a shorter one"
+                )
             variables |= {
                 "TMPDIR": f"{scratch}/temporary",
                 "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
-                "TRITON_CACHE_DIR": f"{scratch}/triton",
-                "VLLM_CACHE_ROOT": f"{scratch}/vllm",
-                "VLLM_CONFIG_ROOT": f"{scratch}/vllm-config",
                 "VLLM_RPC_BASE_PATH": f"{scratch}/temporary",
             }
         return variables

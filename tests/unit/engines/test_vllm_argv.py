@@ -88,15 +88,19 @@ def test_what_vllm_cannot_do_is_refused(changes: dict[str, object], words: list[
     assert words[1] in str(caught.value)
 
 
-def test_the_environment_keeps_everything_in_the_scratch_folder():
+def test_what_nobody_keeps_goes_to_the_scratch_folder():
     scratch = "/run/scratch"
     variables = VLLM.environment(SPEC, scratch=scratch)
     paths = {name for name, value in variables.items() if value.startswith(scratch)}
-    assert paths == {
-        *("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
-        *("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_RPC_BASE_PATH"),
-    }
+    assert paths == {"TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "VLLM_RPC_BASE_PATH"}
     assert not any(value.startswith("/") for value in VLLM.environment(SPEC).values())
+
+
+def test_a_scratch_folder_that_sockets_cannot_live_in_is_refused():
+    longest = "/" + "x" * 57
+    assert VLLM.environment(SPEC, scratch=longest)["VLLM_RPC_BASE_PATH"].startswith(longest)
+    with pytest.raises(ValueError, match="has 59 bytes"):
+        VLLM.environment(SPEC, scratch=longest + "x")
 
 
 def test_only_a_cpu_needs_to_be_told_about_threads():
