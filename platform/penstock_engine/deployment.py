@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ray.serve")
 
 
-@serve.deployment
+@serve.deployment(logging_config={"enable_access_log": False})  # the gateway keeps the record of requests
 @serve.ingress()
 class Engine:
     """Hosts one vLLM engine. Serve calls `__serve_build_asgi_app__` after the constructor, and `__del__` after a drain.
