@@ -235,7 +235,7 @@ class Ledger:
 def snapshot_of(path: Path, spool_directory: Path) -> Ledger:
     """Return a ledger in memory with what the ledger at `path` and the spool beside it hold; changes neither.
 
-    It is a whole copy: at a million requests it takes about a gigabyte and some seconds.
+    It is a whole copy in memory: its size and time grow with the requests that the ledger holds.
 
     Raises:
         sqlite3.DatabaseError: `path` is no ledger.

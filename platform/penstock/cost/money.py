@@ -1,7 +1,7 @@
 """Money and time as integers, so that sums are exact: picodollars (1e-12 USD) and nanoseconds.
 
-A replica at 2 USD an hour costs 555,556 picodollars a microsecond, so that even a millisecond shared by a thousand
-requests rounds each share by less than one part in a hundred thousand.
+A replica at 2 USD an hour costs 555,556 picodollars a millisecond: even a millisecond shared by a thousand requests
+rounds each share by less than one part in five hundred.
 """
 
 from __future__ import annotations
