@@ -35,7 +35,7 @@ class _Answer(msgspec.Struct):
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Error(msgspec.Struct):
@@ -130,7 +130,7 @@ class AnswerReading:
         except msgspec.DecodeError as error:
             self.fail(Outcome.MALFORMED_ANSWER, f"{error}: {data[:100]!r}")
             return
-        if answer.error is not None and bytes(answer.error) != b"null":
+        if bytes(answer.error) != b"null":
             self._fail_with(data, Outcome.ERROR_EVENT)
             return
         if answer.usage is not None:

@@ -37,7 +37,7 @@ class ChatClient:
         )
 
     def ask(self, prompt: str, max_tokens: int, report: Callable[[RequestRecord], None]) -> None:
-        """Send one request, read its answer to the end and report it: failures, too, and when the greenlet is killed."""
+        """Send one request, read its answer to the end and report it, also when it failed or was cut."""
         start_unix_s = time.time()
         reading = AnswerReading(time.perf_counter())
         try:

@@ -24,7 +24,7 @@ from penstock.errors import UserError
 @click.option("--ramp", "ramp_s", type=float, default=30.0, show_default=True, help="Seconds of a ramp's rise.")
 @click.option("--period", "period_s", type=float, default=30.0, show_default=True, help="Seconds between bursts' ends.")
 @click.option("--burst", "burst_s", type=float, default=5.0, show_default=True, help="Seconds of a burst.")
-@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Trace in Azure's format. [default: 2023]")
+@click.option("--trace", "trace_file", type=click.Path(), help="Trace in Azure's format. [default: 2023]")
 @click.option("--time-scale", type=float, default=1.0, show_default=True, help="Trace seconds that pass in one second.")
 @click.option("--length-scale", type=float, default=1.0, show_default=True, help="Factor on a trace's lengths.")
 @click.option("--prompt-tokens", default="lognormal:200:0.8:2000", show_default=True, help="Length of prompts.")

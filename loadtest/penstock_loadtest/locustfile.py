@@ -8,7 +8,6 @@ Works with any OpenAI-compatible server. `--shape` brings Penstock's workload sh
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from locust import events
 from locust.argument_parser import LocustArgumentParser
@@ -28,35 +27,36 @@ _defaults = LoadSettings(url="http://127.0.0.1", model="none")
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: LocustArgumentParser) -> None:
     """Add the options of chat load."""
-    group = parser.add_argument_group("Chat load")
-    group.add_argument("--model", env_var="PENSTOCK_MODEL", default="", help="Model name, as /v1/models lists it.")
-    group.add_argument(
+    parser.add_argument("--model", env_var="PENSTOCK_MODEL", default="", help="Model name, as /v1/models lists it.")
+    parser.add_argument(
         "--api-key", env_var="PENSTOCK_API_KEY", default="", is_secret=True, help="Bearer key, when one is needed."
     )
-    group.add_argument(
+    parser.add_argument(
         "--prompt-tokens", default=_defaults.prompt_tokens, help="N, LOW-HIGH or lognormal:MEDIAN:SIGMA:MAX."
     )
-    group.add_argument(
+    parser.add_argument(
         "--output-tokens", default=_defaults.output_tokens, help="As --prompt-tokens; sent as max_tokens."
     )
-    group.add_argument(
+    parser.add_argument(
         "--bytes-per-token",
         type=float,
         default=_defaults.bytes_per_token,
         help="To size prompts: 1 for byte-level models.",
     )
-    group.add_argument("--no-stream", action="store_true", help="Ask for answers in one piece.")
-    group.add_argument("--ignore-eos", action="store_true", help="Ask vLLM for the full output length.")
-    group.add_argument("--think-time", type=float, default=0.0, help="Seconds between a user's requests.")
-    group.add_argument("--load-seed", type=int, default=1, help="Seed of prompts, lengths and arrivals.")
-    group.add_argument(
+    parser.add_argument("--no-stream", action="store_true", help="Ask for answers in one piece.")
+    parser.add_argument("--ignore-eos", action="store_true", help="Ask vLLM for the full output length.")
+    parser.add_argument("--think-time", type=float, default=0.0, help="Seconds between a user's requests.")
+    parser.add_argument("--load-seed", type=int, default=1, help="Seed of prompts, lengths and arrivals.")
+    parser.add_argument(
         "--shape", default="", choices=["", *Shape], help="Workload shape; --users is then its highest level."
     )
-    group.add_argument("--shape-seconds", type=float, default=_defaults.duration_s, help="Length of the shape.")
-    group.add_argument("--rate", type=float, default=0.0, help="With --shape: requests/s, open loop, instead of users.")
-    group.add_argument("--trace", default="", help="Trace in Azure's format; default: Azure 2023 conversations.")
-    group.add_argument("--time-scale", type=float, default=1.0, help="Trace seconds that pass in one second.")
-    group.add_argument("--length-scale", type=float, default=1.0, help="Factor on a trace's lengths.")
+    parser.add_argument("--shape-seconds", type=float, default=_defaults.duration_s, help="Length of the shape.")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="With --shape: requests/s, open loop, instead of users."
+    )
+    parser.add_argument("--trace", default="", help="Trace in Azure's format; default: Azure 2023 conversations.")
+    parser.add_argument("--time-scale", type=float, default=1.0, help="Trace seconds that pass in one second.")
+    parser.add_argument("--length-scale", type=float, default=1.0, help="Factor on a trace's lengths.")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -71,7 +71,7 @@ def prepare(environment: Environment, **_: object) -> None:
         duration_s=options.shape_seconds,
         users=options.num_users or _defaults.users,
         rate_rps=options.rate or None,
-        trace_file=Path(options.trace) if options.trace else None,
+        trace_file=options.trace or None,
         time_scale=options.time_scale,
         length_scale=options.length_scale,
         prompt_tokens=options.prompt_tokens,

@@ -28,7 +28,7 @@ def make_prompt(length_bytes: int, rng: random.Random) -> str:
     wanted = max(1, length_bytes)
     words: list[str] = []
     size = 0
-    while size < wanted:
+    while size <= wanted:
         word = rng.choice(_WORDS)
         words.append(word)
         size += len(word) + 1

@@ -44,7 +44,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     ramp_s: float = 30.0
     period_s: float = 30.0
     burst_s: float = 5.0
-    trace_file: Path | None = None
+    trace_file: str | None = None
     """In Azure's format; None for the one that comes with the package."""
     time_scale: float = 1.0
     """Trace seconds that pass in one second."""
@@ -114,7 +114,7 @@ def plan_arrivals(settings: LoadSettings) -> tuple[Arrival, ...]:
         max_output_tokens=output.high,
         duration_s=settings.duration_s,
     )
-    return scale_trace(read_azure_trace(settings.trace_file or AZURE_2023_CONVERSATION), scale)
+    return scale_trace(read_azure_trace(Path(settings.trace_file or AZURE_2023_CONVERSATION)), scale)
 
 
 def _schedule(settings: LoadSettings, level: float) -> Schedule:

@@ -102,6 +102,9 @@ class ChatUser(User):  # type: ignore[misc] # locust ships no types that strict 
     @task  # type: ignore[untyped-decorator]
     def chat(self) -> None:
         """Ask once."""
+        if self.load.stopping.is_set():
+            # Locust kills idle users without a look at whether one has just begun to ask.
+            raise StopUser
         prompt = make_prompt(round(self._prompt.draw(self._rng) * self.load.settings.bytes_per_token), self._rng)
         self._client.ask(prompt, self._output.draw(self._rng), self.load.report)
 

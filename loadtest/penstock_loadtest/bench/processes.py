@@ -61,14 +61,14 @@ class Process:
                     return
             time.sleep(0.02)
         raise SubjectFailedError(
-            f"{self.name} did not listen on port {port} within {timeout_s:.0f} s: {self._log_end()}"
+            f"{self.name} did not listen on port {port} within {timeout_s:.0f} s: {self.log_end()}"
         )
 
     def check_alive(self) -> None:
         """Raise SubjectFailedError if the first process has ended."""
         code = self._popen.poll()
         if code is not None:
-            raise SubjectFailedError(f"{self.name} ended with code {code}: {self._log_end()}")
+            raise SubjectFailedError(f"{self.name} ended with code {code}: {self.log_end()}")
 
     def cpu_s(self) -> float:
         """Return the processor seconds used so far by all processes of the tree."""
@@ -102,7 +102,8 @@ class Process:
                     _kill(pid)
                 self._popen.wait()
 
-    def _log_end(self) -> str:
+    def log_end(self) -> str:
+        """Return the last lines of its log."""
         return self.log.read_text(errors="replace")[-800:].strip() or "its log is empty"
 
 

@@ -60,6 +60,8 @@ class _Connection:
             data = self.sock.recv(65536)
         except BlockingIOError:
             return None
+        except OSError as error:
+            raise WrongAnswerError(_describe(exchange, b"".join(self.parts), str(error))) from error
         if exchange is None or not data:
             raise WrongAnswerError(_describe(exchange, b"".join(self.parts), "the router closed the connection"))
         parts = self.parts

@@ -112,10 +112,9 @@ def measure_subject(bench: Bench, subject: Subject, round_number: int) -> list[S
         started = subject.start(site)
         try:
             measured = _measure_started(bench, subject.name, started, seed=round_number + 1)
-        except WrongAnswerError:
-            if started.process is not None:
-                started.process.check_alive()
-            raise
+        except WrongAnswerError as error:
+            log = "" if started.process is None else f"; its log ends: {started.process.log_end()}"
+            raise WrongAnswerError(f"{subject.name}: {error}{log}") from error
         finally:
             if started.process is not None:
                 started.process.stop()

@@ -32,7 +32,7 @@ SERVED_PATH = b"/_bench/served"
 """GET answers what was served since the last time: `Served` as JSON."""
 
 _ASKS_FOR_USAGE = (b'"include_usage":true', b'"include_usage": true')
-_METRICS = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\nvllm:kv_cache_usage_perc 0.0\n"
+_METRICS_LABELS = 'engine="0",model_name="bench"'
 
 
 class UpstreamPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +74,7 @@ class Upstream:
         self._traffic = make_traffic(plan.traffic)
         self._unary = [b"" if e.streamed else _unary_answer(e.body) for e in self._traffic]
         self._served = Served(counts={}, damaged=[])
+        self._metrics = _metrics_page()
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
         self._streams: dict[int, _Connection] = {}
@@ -196,7 +197,7 @@ class Upstream:
             served, self._served = self._served, Served(counts={}, damaged=[])
             return msgspec.json.encode(served)
         if path == b"/metrics":
-            return _METRICS
+            return self._metrics
         if path == b"/v1/models":
             data = [
                 {"id": model_name(n), "object": "model", "created": 0, "owned_by": "bench"} for n in range(self._models)
@@ -239,6 +240,20 @@ def _content_length(head: bytes) -> int:
         message = "the mock upstream reads bodies by their content-length; the router sent none"
         raise ValueError(message)
     return int(lowered[start + 17 : lowered.find(b"\r\n", start + 17)])
+
+
+def _metrics_page() -> bytes:
+    """Return a page about as long as vLLM's: routers that watch their engines read one a second from each."""
+    gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+    counters = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
+    lines = [f"vllm:{name}{{{_METRICS_LABELS}}} 0.0" for name in gauges]
+    lines += [f"vllm:{name}_total{{{_METRICS_LABELS}}} 0.0" for name in counters]
+    lines += [
+        f'vllm:histogram_{number}_seconds_bucket{{{_METRICS_LABELS},le="{2.0**bucket}"}} 0.0'
+        for number in range(12)
+        for bucket in range(20)
+    ]
+    return "\n".join(lines).encode() + b"\n"
 
 
 def _unary_answer(body: bytes) -> bytes:
