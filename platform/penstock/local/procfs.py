@@ -68,6 +68,22 @@ def pids() -> Iterator[int]:
             yield int(entry.name)
 
 
+def session_members(leader: ProcessIdentity) -> list[int]:
+    """Return the live members of the session that a process leads or led; empty when the pid is another's by now."""
+    holder = identify(leader.pid)
+    if leader.boot_id != boot_id() or (holder is not None and holder != leader):
+        return []
+    members = []
+    for pid in pids():
+        fields = _stat_fields(pid)
+        if fields is None or fields[0] in "ZX":
+            continue
+        # No process of the session can be older than its leader.
+        if int(fields[3]) == leader.pid and int(fields[19]) >= leader.start_ticks:
+            members.append(pid)
+    return members
+
+
 def parents() -> dict[int, int]:
     """Return the parent of every process: `{pid: parent pid}`."""
     table = {}
@@ -89,11 +105,10 @@ def descendants(root: int, table: dict[int, int]) -> list[int]:
     return found
 
 
-def environment(pid: int) -> dict[str, str]:
-    """Return the environment a process was started with; empty when it is gone or belongs to another user."""
+def title(pid: int) -> str:
+    """Return a process's command line or the title it gave itself; empty when it is gone."""
     try:
-        raw = (PROC / str(pid) / "environ").read_bytes()
+        raw = (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
-        return {}
-    pairs = (item.partition(b"=") for item in raw.split(b"\0") if b"=" in item)
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+        return ""
+    return os.fsdecode(raw.replace(b"\0", b" ")).strip()

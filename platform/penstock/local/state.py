@@ -53,6 +53,8 @@ class PlatformRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Ray's session and every temporary file of the platform's processes; removed by `penstock down`."""
     paths: tuple[str, ...]
     """The manifest files and folders given to `penstock up`."""
+    drain_s: float = 30.0
+    """How long streams may go on once the platform is told to end."""
     children: tuple[Child, ...] = ()
 
 
@@ -157,7 +159,19 @@ class StateDirectory:
             else:
                 return descriptor
         os.close(descriptor)
-        raise UserError(
+        raise self._already_runs()
+
+    def check_free(self) -> None:
+        """Check that nothing runs here.
+
+        Raises:
+            UserError: another operator holds the lock.
+        """
+        if self.is_locked():
+            raise self._already_runs()
+
+    def _already_runs(self) -> UserError:
+        return UserError(
             f"a platform already runs in {self.root}; see it with `penstock status`, end it with `penstock down`, "
             f"or give another folder with --state"
         )
@@ -186,7 +200,7 @@ class StateDirectory:
             return msgspec.json.decode(data, type=PlatformRecord)
         except msgspec.DecodeError as error:
             raise UserError(
-                f"{self.platform}: {error}; if another version of penstock wrote it, end that platform and remove the file"
+                f"{self.platform}: {error}; if another version of penstock wrote it, end its platform and remove it"
             ) from error
 
     def write_platform(self, record: PlatformRecord) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from penstock.scaling.snapshot import ReplicaPhase
+
 
 class ConditionType(StrEnum):
     """What a condition is about, as on the custom resource."""
@@ -27,14 +29,6 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     since_s: float
     """Unix seconds at which `status` last changed."""
-
-
-class ReplicaPhase(StrEnum):
-    """Where a replica is in its life."""
-
-    STARTING = "Starting"
-    READY = "Ready"
-    DRAINING = "Draining"
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):

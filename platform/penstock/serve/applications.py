@@ -52,6 +52,8 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     purchase: str
     usd_per_hour: Decimal
     """Of one replica, all its accelerators together."""
+    engine: str
+    """The adapter's name."""
     argv: tuple[str, ...]
     num_cpus: float
     num_gpus: float
@@ -75,7 +77,13 @@ def application_name(model: str, accelerator_class: str, purchase: Purchase) -> 
 
 
 def compile_application(
-    model: Model, placement: Placement, accelerator: AcceleratorClass, engine: Engine, weights: str
+    model: Model,
+    placement: Placement,
+    accelerator: AcceleratorClass,
+    engine: Engine,
+    weights: str,
+    *,
+    scratch: str | None = None,
 ) -> Application:
     """Return the application of one variant.
 
@@ -85,12 +93,12 @@ def compile_application(
         accelerator: The class that the placement names.
         engine: The adapter that the model's engine names.
         weights: A folder or URI that the replica can load, with presets and generated weights resolved.
+        scratch: Folder on the replica's machine for what the engine writes and nobody keeps; None for its defaults.
 
     Raises:
-        ValueError: the class has no price for the way it is to be bought.
+        ValueError: the class has no price for the way it is to be bought, or the engine cannot run this.
     """
-    on_cpu = accelerator.is_cpu
-    env = {variable.name: variable.value for variable in model.spec.env}
+    spec = launch_spec(model, placement, accelerator, weights)
     return Application(
         name=application_name(model.name, placement.accelerator_class, placement.purchase),
         model=model.name,
@@ -98,11 +106,15 @@ def compile_application(
         accelerators=placement.count,
         purchase=placement.purchase.value,
         usd_per_hour=accelerator.usd_per_hour(placement.purchase) * placement.count,
-        argv=tuple(engine.argv(launch_spec(model, placement, accelerator, weights))),
-        num_cpus=float(placement.count) if on_cpu else 1.0,
+        engine=engine.name,
+        argv=tuple(engine.argv(spec)),
+        num_cpus=float(placement.count) if accelerator.is_cpu else 1.0,
         num_gpus=float(placement.count) if accelerator.spec.resource_name in _GPU_RESOURCES else 0.0,
         resources=_custom_resources(accelerator.spec.resource_name, placement.count),
-        env=({**_cpu_environment(placement.count, accelerator), **env} if on_cpu else env),
+        env={
+            **engine.environment(spec, scratch=scratch),
+            **{variable.name: variable.value for variable in model.spec.env},
+        },
         drain_timeout_s=float(model.spec.drain_timeout_seconds),
     )
 
@@ -153,7 +165,7 @@ def application_config(application: Application, replicas: int | None) -> dict[s
             "num_gpus": application.num_gpus,
             "resources": dict(application.resources),
             "runtime_env": {
-                "env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", **application.env},
+                "env_vars": dict(application.env),
             },
         },
     }
@@ -200,13 +212,3 @@ def _custom_resources(resource_name: str, count: int) -> dict[str, float]:
     if resource_name == "cpu" or resource_name in _GPU_RESOURCES:
         return {}
     return {_RAY_RESOURCES.get(resource_name, resource_name): float(count)}
-
-
-def _cpu_environment(count: int, accelerator: AcceleratorClass) -> dict[str, str]:
-    kv_gib = max(1, accelerator.usable_bytes * count // 4 // 2**30)
-    return {
-        # vLLM would bind its threads to the first core in every replica alike, and two replicas would share it.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(count),
-        "VLLM_CPU_KVCACHE_SPACE": str(kv_gib),
-    }

@@ -19,6 +19,7 @@ def application(name: str, argv: tuple[str, ...] = ("--model", "x"), **changes: 
         "accelerators": 1,
         "purchase": "OnDemand",
         "usd_per_hour": Decimal("0.10"),
+        "engine": "vllm",
         "argv": argv,
         "num_cpus": 1.0,
         "num_gpus": 0.0,

@@ -1,0 +1,98 @@
+"""One model's scaling between two ticks: what it wants, why, and what the law has to remember."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from penstock.api.model import AtCeiling, Model
+from penstock.api.scaling import ScalingMode
+from penstock.local.replicas import Life, cold_start_s
+from penstock.local.status import Condition
+from penstock.scaling.decision import Decision, cause_of
+from penstock.scaling.law import decide
+from penstock.scaling.observe import LoadWindow
+from penstock.scaling.policy import ScalingPolicy
+from penstock.scaling.snapshot import Memory, Prices, ScalingSnapshot
+from penstock.serve.applications import Application, spread
+from penstock.serve.plan import DesiredApplication
+from penstock.serve.status import ServeStatus
+
+_COLD_STARTS = 5
+
+
+@dataclass
+class ModelState:
+    """What the loop keeps of a model."""
+
+    target: int
+    since_s: float
+    cause: str = "MinReplicas"
+    """Why the target last moved."""
+    memory: Memory = field(default_factory=Memory)
+    snapshot: ScalingSnapshot | None = None
+    decision: Decision | None = None
+    conditions: tuple[Condition, ...] = ()
+    died: str | None = None
+    cold_starts_s: deque[float] = field(default_factory=lambda: deque(maxlen=_COLD_STARTS))
+
+    @classmethod
+    def first(cls, model: Model, now_s: float) -> ModelState:
+        """Return the state of a model just seen."""
+        return cls(target=first_target(model), since_s=now_s)
+
+    def think(
+        self, model: Model, window: LoadWindow, lives: Sequence[Life], applications: Sequence[Application], now_s: float
+    ) -> bool:
+        """Decide anew; return whether the target moved."""
+        if model.spec.scaling.mode is ScalingMode.EXTERNAL and self.target != model.spec.replicas:
+            self.target, self.cause = model.spec.replicas, "External"
+            return True
+        policy = ScalingPolicy.from_model(model)
+        self.snapshot = window.snapshot(
+            model.name,
+            now_s,
+            replicas=[(life.id, life.phase, life.since_s) for life in lives],
+            target=self.target,
+            cold_start_s=cold_start_s(self.cold_starts_s),
+            prices=prices(model, applications),
+            memory=self.memory,
+            fast_window_s=policy.panic_window_s,
+        )
+        self.decision = decide(self.snapshot, policy)
+        self.memory = self.decision.memory
+        if self.decision.target_after == self.target:
+            return False
+        self.target, self.cause = self.decision.target_after, cause_of(self.decision)
+        return True
+
+
+def first_target(model: Model) -> int:
+    """Return the replicas a model begins with: those it asks for, within its bounds."""
+    scaling = model.spec.scaling
+    if scaling.mode is ScalingMode.EXTERNAL:
+        return model.spec.replicas
+    return min(max(model.spec.replicas, scaling.min_replicas), scaling.max_replicas)
+
+
+def prices(model: Model, applications: Sequence[Application]) -> Prices:
+    """Return what a replica costs, by the dearest placement, and the ceiling if it binds."""
+    ceiling = model.spec.cost.ceiling_per_hour if model.spec.cost.at_ceiling is AtCeiling.HOLD else None
+    dearest = max((app.usd_per_hour for app in applications), default=0)
+    return Prices(usd_per_replica_hour=str(dearest), ceiling_usd_per_hour=None if ceiling is None else str(ceiling))
+
+
+def desired_applications(
+    model: Model, applications: Sequence[Application], target: int, observed: ServeStatus
+) -> list[DesiredApplication]:
+    """Return a model's applications with their share of its replicas.
+
+    One that is to have none and is not there is left out, for Serve would start one replica only to stop it.
+    """
+    counts = spread(target, model.placements)
+    return [
+        DesiredApplication(application=application, target=count)
+        for application, count in zip(applications, counts, strict=True)
+        if count > 0 or application.name in observed.applications
+    ]

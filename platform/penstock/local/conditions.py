@@ -1,0 +1,137 @@
+"""What to say of a model: conditions with reasons and remedies, from what was prepared and what runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from penstock.local.replicas import Life
+from penstock.local.status import Condition, ConditionType
+from penstock.scaling.snapshot import ReplicaPhase
+from penstock.serve.status import ObservedApplication, failure_reason
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a model cannot be given to Serve, or why Serve would not take it."""
+
+    reason: str
+    """CamelCase: `DoesNotFit`, `WeightsMissing`, `UnknownAcceleratorClass`, `Refused`, ..."""
+    message: str
+    """What is wrong and what to do."""
+    passing: bool = False
+    """True when it goes away by itself."""
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition without its time."""
+
+    type: ConditionType
+    status: bool
+    reason: str
+    message: str
+
+
+def judge(
+    target: int,
+    lives: Sequence[Life],
+    applications: Sequence[ObservedApplication],
+    obstacle: Obstacle | None,
+    died: str | None = None,
+) -> tuple[Statement, ...]:
+    """Return what holds of a model now.
+
+    Args:
+        target: Wanted replicas.
+        lives: Its replicas.
+        applications: Its applications as Serve has them.
+        obstacle: What keeps it from Serve.
+        died: Which replica died and is being replaced, in words.
+    """
+    ready = sum(life.phase is ReplicaPhase.READY for life in lives)
+    failures = [app for app in applications if app.has_failed]
+    return (
+        _fits(obstacle),
+        _ready(target, ready, obstacle, failures),
+        _progressing(target, ready, lives, applications, obstacle),
+        _degraded(target, ready, obstacle, failures, died),
+    )
+
+
+def restate(statements: Iterable[Statement], before: Iterable[Condition], now_s: float) -> tuple[Condition, ...]:
+    """Return the statements as conditions; one whose status has not changed keeps its time."""
+    known = {condition.type: condition for condition in before}
+    conditions = []
+    for said in statements:
+        last = known.get(said.type)
+        same = last is not None and last.status == said.status
+        since_s = last.since_s if last is not None and same else now_s
+        conditions.append(Condition(**msgspec.structs.asdict(said), since_s=since_s))
+    return tuple(conditions)
+
+
+def _fits(obstacle: Obstacle | None) -> Statement:
+    if obstacle is not None and obstacle.reason == "DoesNotFit":
+        return Statement(type=ConditionType.FITS, status=False, reason=obstacle.reason, message=obstacle.message)
+    return Statement(type=ConditionType.FITS, status=True, reason="Fits", message="")
+
+
+def _ready(target: int, ready: int, obstacle: Obstacle | None, failures: Sequence[ObservedApplication]) -> Statement:
+    def say(status: bool, reason: str, message: str) -> Statement:
+        return Statement(type=ConditionType.READY, status=status, reason=reason, message=message)
+
+    if ready:
+        return say(True, "ReplicasReady", f"{ready} of {target} replicas answer")
+    if obstacle is not None:
+        return say(False, obstacle.reason, obstacle.message)
+    if failures:
+        return say(False, "EngineFailed", failure_reason(failures[0].message))
+    if target == 0:
+        return say(True, "ScaledToZero", "idle; the next request starts a replica")
+    return say(False, "Starting", "no replica answers yet")
+
+
+def _progressing(
+    target: int,
+    ready: int,
+    lives: Sequence[Life],
+    applications: Sequence[ObservedApplication],
+    obstacle: Obstacle | None,
+) -> Statement:
+    starting = sum(life.phase is ReplicaPhase.STARTING for life in lives)
+    draining = sum(life.phase is ReplicaPhase.DRAINING for life in lives)
+    parts = [f"{starting} starting"] * bool(starting) + [f"{draining} draining"] * bool(draining)
+    if obstacle is not None and obstacle.passing:
+        reason, message = obstacle.reason, obstacle.message
+    elif draining and not starting:
+        reason, message = "Draining", ", ".join(parts)
+    elif starting:
+        reason, message = "Starting", ", ".join(parts)
+    elif obstacle is None and ready < target and not any(app.has_failed for app in applications):
+        reason, message = "Deploying", "Ray Serve builds the application"
+    else:
+        return Statement(type=ConditionType.PROGRESSING, status=False, reason="Settled", message="")
+    return Statement(type=ConditionType.PROGRESSING, status=True, reason=reason, message=message)
+
+
+def _degraded(
+    target: int,
+    ready: int,
+    obstacle: Obstacle | None,
+    failures: Sequence[ObservedApplication],
+    died: str | None,
+) -> Statement:
+    reason = message = ""
+    if failures:
+        reason = "EngineFailed"
+        message = (
+            f"{failure_reason(failures[0].message)}; Serve tried three times and waits: mend the model's file, "
+            "and it is tried again"
+        )
+    elif obstacle is not None and not obstacle.passing:
+        reason, message = obstacle.reason, obstacle.message
+    elif died is not None and ready < target:
+        reason, message = "EngineDied", died
+    if not reason:
+        return Statement(type=ConditionType.DEGRADED, status=False, reason="AsWanted", message="")
+    return Statement(type=ConditionType.DEGRADED, status=True, reason=reason, message=message)

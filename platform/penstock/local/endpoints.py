@@ -1,0 +1,93 @@
+"""What gateways are to route by, from the manifests and the replicas that live. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.api.manifest import Manifest
+from penstock.api.model import Model
+from penstock.local.replicas import Life
+from penstock.local.tenants import ANONYMOUS
+from penstock.routing.snapshot import (
+    Backend,
+    CompiledRoute,
+    CompiledTenant,
+    Replica,
+    ReplicaState,
+    RoutingSnapshot,
+    ServedModel,
+    Task,
+)
+from penstock.scaling.snapshot import ReplicaPhase
+
+
+def compile_snapshot(
+    manifest: Manifest,
+    lives: Iterable[Life],
+    tenants: tuple[CompiledTenant, ...],
+    last: RoutingSnapshot,
+    *,
+    leaving: frozenset[str] = frozenset(),
+    created_s: int = 0,
+) -> RoutingSnapshot:
+    """Return the snapshot, with the next version if anything differs from the last, else the last itself.
+
+    Args:
+        manifest: Models, routes and tenants as the user wants them.
+        lives: Replicas, each with where it was last seen to listen: Serve's own list drops out during a build.
+        tenants: Compiled tenants.
+        last: The snapshot before this one.
+        leaving: Replicas about to be stopped: they finish what they have and get nothing new.
+        created_s: Unix seconds shown as the creation of every model.
+    """
+    names = {model.name for model in manifest.models}
+    snapshot = RoutingSnapshot(
+        version=last.version,
+        models=tuple(_served(model, created_s) for model in manifest.models),
+        replicas=tuple(
+            sorted(
+                (_replica(life, leaving) for life in lives if _is_routable(life) and life.model in names),
+                key=lambda replica: replica.id,
+            )
+        ),
+        routes=tuple(
+            CompiledRoute(
+                name=route.model_name,
+                backends=tuple(Backend(model=b.model, weight=b.weight) for b in route.spec.backends),
+                fallbacks=route.spec.fallbacks,
+            )
+            for route in manifest.routes
+        ),
+        tenants=tenants,
+        anonymous_tenant=None if tenants else ANONYMOUS,
+    )
+    return last if snapshot == last else msgspec.structs.replace(snapshot, version=last.version + 1)
+
+
+def _served(model: Model, created_s: int) -> ServedModel:
+    return ServedModel(
+        name=model.name,
+        task=Task(model.spec.task.value),
+        created_s=created_s,
+        context_length=model.spec.context_length,
+        adapters=tuple(adapter.name for adapter in model.spec.adapters),
+        engine=model.spec.engine.name,
+    )
+
+
+def _is_routable(life: Life) -> bool:
+    return life.phase is not ReplicaPhase.STARTING and life.address is not None and life.port is not None
+
+
+def _replica(life: Life, leaving: frozenset[str]) -> Replica:
+    draining = life.phase is ReplicaPhase.DRAINING or life.id in leaving
+    return Replica(
+        id=life.id,
+        model=life.model,
+        variant=life.variant,
+        address=life.address or "",
+        port=life.port or 0,
+        state=ReplicaState.DRAINING if draining else ReplicaState.READY,
+    )

@@ -1,0 +1,174 @@
+"""From a Model to applications that Serve can be given, or to the obstacle in the way, with its remedy.
+
+What is looked at is cheap (a folder's existence, arithmetic), so that it is done anew at every tick: an obstacle that
+the user removes is gone a second later. Only generated weights take time, and are made beside the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from penstock.api.accelerator_class import AcceleratorClass
+from penstock.api.manifest import Manifest
+from penstock.api.model import Model, Task
+from penstock.api.source import parse_source
+from penstock.catalog import accelerator_classes, weights_uri
+from penstock.engines.registry import UnknownEngineError, get_engine
+from penstock.local.conditions import Obstacle
+from penstock.local.fit import Machine, misfit
+from penstock.local.state import StateDirectory
+from penstock.serve.applications import Application, compile_application
+
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+_COMPLETE = "complete"
+"""Marks a folder of weights whose making was not cut short."""
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one model: applications, one per placement in their order, or an obstacle."""
+
+    model: Model
+    applications: tuple[Application, ...] = ()
+    obstacle: Obstacle | None = None
+
+
+@dataclass
+class Preparer:
+    """Prepares models; owns the weights that the platform makes itself."""
+
+    state: StateDirectory
+    machine: Machine
+    scratch: Path
+    _making: dict[Path, asyncio.Task[str | None]] = field(default_factory=dict)
+
+    def prepare(self, model: Model, manifest: Manifest) -> Prepared:
+        """Return the model's applications, or what is in the way of them."""
+        classes = {item.name: item for item in (*accelerator_classes(), *manifest.accelerator_classes)}
+        try:
+            self._check_fit(model, classes)
+            weights = self._weights(model)
+            engine = get_engine(model.spec.engine.name.lower())
+            applications = tuple(
+                compile_application(
+                    model,
+                    placement,
+                    classes[placement.accelerator_class],
+                    engine,
+                    weights,
+                    scratch=str(self.scratch),
+                )
+                for placement in model.placements
+            )
+        except _ObstacleError as error:
+            return Prepared(model=model, obstacle=error.obstacle)
+        except UnknownEngineError as error:
+            return Prepared(
+                model=model, obstacle=Obstacle(reason="UnknownEngine", message=f"spec.engine.name: {error}")
+            )
+        except ValueError as error:
+            return Prepared(model=model, obstacle=Obstacle(reason="Invalid", message=str(error)))
+        return Prepared(model=model, applications=applications)
+
+    async def close(self) -> None:
+        """End what is being made."""
+        for task in self._making.values():
+            task.cancel()
+        await asyncio.gather(*self._making.values(), return_exceptions=True)
+
+    def _check_fit(self, model: Model, classes: Mapping[str, AcceleratorClass]) -> None:
+        for placement in model.placements:
+            if placement.accelerator_class not in classes:
+                raise _ObstacleError(_unknown_class(placement.accelerator_class, classes))
+            if (obstacle := misfit(model, placement, classes, self.machine)) is not None:
+                raise _ObstacleError(obstacle)
+
+    def _weights(self, model: Model) -> str:
+        try:
+            uri = weights_uri(model)
+        except LookupError as error:
+            raise _ObstacleError(Obstacle(reason="UnknownPreset", message=f"spec.preset: {error}")) from None
+        source = parse_source(uri)
+        if source.scheme == "tiny":
+            return self._tiny(model.spec.task)
+        if source.scheme == "file":
+            _check_folder(Path(source.location))
+            return source.location
+        if source.scheme == "pvc":
+            text = f"spec.source: {uri} is a claim, and there are none on one machine; give the folder as file://"
+            raise _ObstacleError(Obstacle(reason="Unsupported", message=text))
+        return uri
+
+    def _tiny(self, task: Task) -> str:
+        folder = self.state.weights / ("tiny-embed" if task is Task.EMBED else "tiny-llama")
+        if (folder / _COMPLETE).exists():
+            return str(folder)
+        making = self._making.get(folder)
+        if making is not None and making.done() and (reason := making.result()) is not None:
+            text = f"the tiny model could not be made: {reason}"
+            raise _ObstacleError(Obstacle(reason="WeightsMissing", message=text))
+        if making is None:
+            self._making[folder] = asyncio.create_task(_make_tiny(folder, embed=task is Task.EMBED))
+        raise _ObstacleError(Obstacle(reason="MakingWeights", message="the tiny model is being made", passing=True))
+
+
+class _ObstacleError(Exception):
+    """Carries an obstacle out of the steps of preparing."""
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        self.obstacle = obstacle
+        super().__init__(obstacle.message)
+
+
+async def _make_tiny(folder: Path, *, embed: bool) -> str | None:
+    """Make a tiny model; return why it failed, or None."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "penstock",
+        "tiny-model",
+        str(folder),
+        *(["--embed"] if embed else []),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        return output.decode(errors="replace").strip()[-500:]
+    (folder / _COMPLETE).touch()
+    return None
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file() and folder.suffix == ".gguf":
+        return
+    if not folder.exists():
+        problem = f"there is no {folder}; check the path"
+    elif not folder.is_dir():
+        problem = f"{folder} is a file; give the folder that holds config.json"
+    elif not any((folder / name).is_file() for name in ("config.json", "params.json")):
+        problem = f"there is no config.json in {folder}; give the folder of a Hugging Face model"
+    elif not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_FILES):
+        problem = f"there are no *.safetensors in {folder}; the download may be incomplete"
+    else:
+        return
+    raise _ObstacleError(Obstacle(reason="WeightsMissing", message=f"spec.source: {problem}"))
+
+
+def _unknown_class(name: str, classes: Mapping[str, AcceleratorClass]) -> Obstacle:
+    return Obstacle(
+        reason="UnknownAcceleratorClass",
+        message=f"spec.accelerator: there is no AcceleratorClass {name!r}; add one to the files, "
+        f"or use one of {', '.join(sorted(classes))}",
+    )

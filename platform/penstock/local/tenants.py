@@ -1,0 +1,65 @@
+"""Tenants as gateways see them: key references followed to Secrets, and keys turned into hashes. Pure."""
+
+from __future__ import annotations
+
+from penstock.api.manifest import Manifest
+from penstock.api.tenant import Tenant
+from penstock.routing.keys import hash_key
+from penstock.routing.snapshot import CompiledTenant
+
+ANONYMOUS = "anonymous"
+"""The tenant of every request on a platform that declares no Tenant."""
+
+
+def compile_tenants(manifest: Manifest, pepper: bytes) -> tuple[tuple[CompiledTenant, ...], tuple[str, ...]]:
+    """Return the tenants of a manifest, and what is wrong with their keys, in words.
+
+    A key that cannot be found leaves its tenant without that key; everybody else's keys work on.
+    """
+    tenants: list[CompiledTenant] = []
+    problems: list[str] = []
+    owners: dict[str, str] = {}
+    for tenant in manifest.tenants:
+        hashes, wrong = _hashes(tenant, manifest, pepper, owners)
+        problems += wrong
+        tenants.append(
+            CompiledTenant(
+                name=tenant.name,
+                key_hashes=hashes,
+                allowed=tenant.spec.allowed_routes,
+                requests_per_minute=tenant.spec.requests_per_minute,
+                tokens_per_minute=tenant.spec.tokens_per_minute,
+                priority=tenant.spec.priority,
+            )
+        )
+    return tuple(tenants), tuple(problems)
+
+
+def _hashes(
+    tenant: Tenant, manifest: Manifest, pepper: bytes, owners: dict[str, str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return one tenant's hashes and problems; `owners` holds who has which hash so far, and is added to."""
+    hashes: list[str] = []
+    problems: list[str] = []
+    for key in tenant.spec.keys:
+        reference = key.secret_ref
+        where = f"Tenant {tenant.name}, key {key.name!r}"
+        value = manifest.secret_value(tenant.namespace, reference.name, reference.key)
+        if value is None:
+            problems.append(
+                f"{where}: there is no entry {reference.key!r} in a Secret {reference.name!r}; "
+                "add the Secret to the files given to `penstock up`"
+            )
+            continue
+        # A line end is what editors and `echo` add to a key, and no client sends one.
+        text = value.decode(errors="replace").strip()
+        if not text:
+            problems.append(f"{where}: Secret {reference.name!r} has an empty entry {reference.key!r}; give it a key")
+            continue
+        hashed = hash_key(pepper, text)
+        owner = owners.setdefault(hashed, tenant.name)
+        if owner != tenant.name:
+            problems.append(f"{where}: tenant {owner!r} has the same key; give each tenant a key of its own")
+            continue
+        hashes.append(hashed)
+    return tuple(hashes), problems
