@@ -37,6 +37,15 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     port: int
     state: ReplicaState = ReplicaState.READY
+    prefix: str | None = None
+    """Path in front of the engine's own paths; None for Ray Serve's, `/<variant>`, and "" for a bare engine."""
+
+    @property
+    def base_path(self) -> str:
+        """What every request path at this replica begins with, without a slash at its end."""
+        if self.prefix is not None:
+            return self.prefix.rstrip("/")
+        return f"/{self.variant}" if self.variant else ""
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

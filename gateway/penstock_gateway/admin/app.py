@@ -1,0 +1,83 @@
+"""The admin API. Health probes are open; all else asks for the admin token where one is set."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from penstock import __version__
+from penstock_gateway.admin.views import LiveState, live_state
+from penstock_gateway.metrics import GatewayCollector
+from penstock_gateway.relay.dispatch import health
+
+if TYPE_CHECKING:
+    from penstock_gateway.gateway import Gateway
+
+_bearer = HTTPBearer(auto_error=False, description="The admin token, where `PENSTOCK_GATEWAY_ADMIN_TOKEN` sets one.")
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """Return the admin application of a gateway process."""
+    app = FastAPI(
+        title="Penstock gateway: admin",
+        version=__version__,
+        summary="Health, load, metrics and live state of one gateway process.",
+    )
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(gateway))
+
+    def authorized(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        token = gateway.settings.admin_token
+        if token is None:
+            return
+        given = "" if credentials is None else credentials.credentials
+        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+            raise HTTPException(401, "The admin token is missing or wrong.", {"www-authenticate": "Bearer"})
+
+    guarded = [Depends(authorized)]
+
+    @app.get("/healthz", tags=["probes"])
+    async def healthz() -> dict[str, str]:
+        """Say that the process is alive, draining or not."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["probes"], responses={503: {"description": "Draining, or no routing snapshot yet."}})
+    async def readyz() -> Response:
+        """Say whether the process wants new requests."""
+        status, body = health(gateway.relay)
+        return Response(body, status, media_type="application/json")
+
+    @app.get("/load", tags=["operators"], dependencies=guarded)
+    async def load() -> Response:
+        """Return cumulative counters by model and variant, and gauges of what runs and waits."""
+        return Response(msgspec.json.encode(gateway.load()), media_type="application/json")
+
+    @app.get("/snapshot", tags=["operators"], dependencies=guarded)
+    async def snapshot() -> LiveState:
+        """Return the live state: models, replicas as the pick sees them, routes, and tenants without their hashes."""
+        return live_state(gateway)
+
+    @app.get("/metrics", tags=["operators"], dependencies=guarded)
+    async def metrics(request: Request) -> Response:
+        """Return Prometheus metrics, in the format that is asked for."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        """Answer errors in the same shape as the data port."""
+        return JSONResponse(_shape(error), error.status_code, error.headers)
+
+    return app
+
+
+def _shape(error: HTTPException) -> dict[str, Any]:
+    kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    return {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}

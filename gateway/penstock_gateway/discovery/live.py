@@ -1,0 +1,117 @@
+"""Live state of models and replicas: what a snapshot says of them, and what this process has seen since."""
+
+from __future__ import annotations
+
+import logging
+
+from penstock.engines import Engine, UnknownEngineError, get_engine
+from penstock.routing.load import ModelLoad
+from penstock.routing.snapshot import Replica, ReplicaState, ServedModel, Task
+from penstock_gateway.relay.upstream import Pool
+
+logger = logging.getLogger(__name__)
+
+
+class LiveReplica:
+    """A replica with its connections and its recent past; kept from snapshot to snapshot by id and address."""
+
+    __slots__ = (
+        "backoff_s",
+        "base_path",
+        "draining",
+        "ejected",
+        "ejections",
+        "heads",
+        "host",
+        "id",
+        "in_flight",
+        "in_flight_at_report",
+        "kv_usage",
+        "load",
+        "model",
+        "pool",
+        "replica",
+        "reported",
+        "retired",
+        "running",
+        "waiting",
+    )
+
+    def __init__(self, replica: Replica, model: LiveModel, load: ModelLoad, pool: Pool) -> None:
+        self.replica = replica
+        self.id = replica.id
+        self.model = model
+        self.load = load
+        self.pool = pool
+        host = f"[{replica.address}]" if ":" in replica.address else replica.address
+        self.host = f"{host}:{replica.port}".encode()
+        self.base_path = replica.base_path
+        self.heads: dict[bytes, bytes] = {}
+        """Start of the request head by path, made at first use."""
+        self.draining = replica.state is not ReplicaState.READY
+        self.ejected = False
+        self.backoff_s = 0.0
+        """Current back-off; 0 while the replica has not failed."""
+        self.retired = False
+        """No longer in the snapshot; what runs there still ends."""
+        self.ejections = 0
+        self.in_flight = 0
+        self.in_flight_at_report = 0
+        self.reported = False
+        """Whether the engine answered the last poll."""
+        self.kv_usage = 0.0
+        self.running = 0
+        self.waiting = 0
+
+    def head(self, path: bytes) -> bytes:
+        """Return a POST's head up to and without its `x-request-id` value."""
+        head = self.heads.get(path)
+        if head is None:
+            head = self.heads[path] = (
+                b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept: application/json, text/event-stream\r\n"
+                b"content-type: application/json\r\nx-request-id: "
+            ) % (self.base_path.encode(), path, self.host)
+        return head
+
+    @property
+    def at(self) -> tuple[str, str, int, str, str]:
+        """What must stay the same for connections and counters to stay valid."""
+        replica = self.replica
+        return (replica.model, replica.address, replica.port, replica.base_path, replica.variant)
+
+
+class LiveModel:
+    """A model with its replicas and the counters of requests that have no replica yet."""
+
+    __slots__ = ("engine", "load", "name", "replicas", "served")
+
+    def __init__(self, served: ServedModel, load: ModelLoad) -> None:
+        self.served = served
+        self.name = served.name
+        self.load = load
+        self.engine = _engine(served)
+        """None when this version has no adapter: its replicas are used, but their load is not known."""
+        self.replicas: list[LiveReplica] = []
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.served.task
+
+
+class Target:
+    """A model under the name its engine knows: its own, or an adapter's."""
+
+    __slots__ = ("model", "served_name")
+
+    def __init__(self, model: LiveModel, served_name: str) -> None:
+        self.model = model
+        self.served_name = served_name
+
+
+def _engine(served: ServedModel) -> Engine | None:
+    try:
+        return get_engine(served.engine.lower())
+    except UnknownEngineError as error:
+        logger.warning("model %s: %s", served.name, error)
+        return None

@@ -1,0 +1,156 @@
+"""One gateway process put together: what it consists of, how it starts, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from pathlib import Path
+
+from penstock.cost.spool import SpoolWriter
+from penstock.routing.load import GatewayLoad
+from penstock.routing.snapshot import RoutingSnapshot
+from penstock_gateway.admin.server import AdminServer
+from penstock_gateway.clock import Clock
+from penstock_gateway.discovery.file import SnapshotFile
+from penstock_gateway.discovery.fleet import Fleet
+from penstock_gateway.load.ejection import Ejections
+from penstock_gateway.load.poller import LoadPoller
+from penstock_gateway.metering.access import log_entry
+from penstock_gateway.metering.meter import Meter
+from penstock_gateway.relay.context import Relay
+from penstock_gateway.relay.drain import Connections
+from penstock_gateway.relay.server import ClientConnection
+from penstock_gateway.settings import Settings
+from penstock_gateway.tenants.directory import TenantDirectory
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+"""Connections the kernel holds for us while a burst is accepted."""
+
+
+class Gateway:
+    """A gateway process. `start`, then `drain` and `stop`, on one event loop.
+
+    Args:
+        settings: As read at the process's start.
+
+    Raises:
+        OSError: the pepper cannot be read, or the spool cannot be written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.process = secrets.token_hex(8)
+        """Random at start, so that readers of `/load` notice that counters began again."""
+        self._pepper = _read_pepper(settings.pepper_file)
+        self._spool = SpoolWriter(settings.spool_directory, "gateway")
+        self.fleet = Fleet(connect_s=settings.deadlines.connect_s)
+        self.ejections = Ejections(settings.retries)
+        self.relay = Relay(
+            settings=settings,
+            clock=Clock(),
+            fleet=self.fleet,
+            tenants=TenantDirectory(RoutingSnapshot(), None),
+            meter=Meter(self._spool),
+            ejector=self.ejections,
+        )
+        self.relay.log_access = log_entry if settings.access_log else None
+        self.snapshot_file = SnapshotFile(settings.snapshot_file, self.apply)
+        self.poller = LoadPoller(self.fleet, period_s=settings.load_poll_s)
+        self.connections = Connections()
+        self._server: asyncio.Server | None = None
+        self._admin = AdminServer(self)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.data_address = ("", 0)
+        self.admin_address = ("", 0)
+
+    async def start(self) -> None:
+        """Read the snapshot, then listen on both ports.
+
+        Raises:
+            OSError: a port is taken, or an address is not this machine's.
+        """
+        settings = self.settings
+        self.snapshot_file.look()
+        loop = asyncio.get_running_loop()
+        self.admin_address = await self._admin.start(settings.admin_host, settings.admin_port)
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self.relay, self.connections),
+            settings.data_host,
+            settings.data_port,
+            backlog=_BACKLOG,
+            reuse_port=settings.reuse_port or None,
+        )
+        self.data_address = _address(self._server.sockets[0])
+        self._tasks = [
+            loop.create_task(self.snapshot_file.follow(settings.snapshot_poll_s), name="snapshot"),
+            loop.create_task(self.poller.run(), name="load"),
+            loop.create_task(self._sweep(settings.deadlines.sweep_s), name="sweep"),
+        ]
+        logger.info("listening: data %s port %d, admin %s port %d", *self.data_address, *self.admin_address)
+
+    def apply(self, snapshot: RoutingSnapshot) -> None:
+        """Swap to a snapshot: routes, replicas and tenants at once."""
+        tenants = TenantDirectory(snapshot, self._pepper)
+        if self._pepper is None and any(tenant.key_hashes for tenant in snapshot.tenants):
+            logger.error("tenants have keys but PENSTOCK_GATEWAY_PEPPER_FILE is not set: every key will be refused")
+        self.fleet.apply(snapshot)
+        self.relay.tenants = tenants
+        logger.info(
+            "routing snapshot %d: %d models, %d replicas, %d tenants",
+            snapshot.version, len(snapshot.models), len(snapshot.replicas), len(snapshot.tenants),
+        )  # fmt: skip
+
+    def load(self) -> GatewayLoad:
+        """Return this process's counters."""
+        return GatewayLoad(
+            process=self.process,
+            at_s=time.time(),
+            snapshot_version=self.fleet.snapshot.version,
+            models=tuple(self.fleet.loads),
+        )
+
+    async def drain(self) -> None:
+        """Take no new connections and let what runs end, for at most `deadlines.drain_s`."""
+        self.relay.draining = True
+        if self._server is not None:
+            self._server.close()
+        if not await self.connections.drain(self.settings.deadlines.drain_s):
+            logger.warning("%d connections did not end within the drain's deadline", len(self.connections))
+
+    async def stop(self) -> None:
+        """Drop what is left and let go of everything."""
+        self.relay.draining = True
+        if self._server is not None:
+            self._server.close()
+        self.connections.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ejections.close()
+        self.fleet.close()
+        await self._admin.stop()
+        await asyncio.sleep(0)  # aborted connections account for what they held
+        self._spool.close()
+
+    async def _sweep(self, period_s: float) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            self.relay.clock.refresh()
+            now_s = time.monotonic()
+            for connection in self.connections:
+                connection.tick(now_s)
+            self.fleet.sweep(now_s, self.settings.deadlines.upstream_idle_s)
+
+
+def _read_pepper(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
+
+
+def _address(sock: socket.socket) -> tuple[str, int]:
+    host, port, *_ = sock.getsockname()
+    return host, port

@@ -1,0 +1,1 @@
+"""How replicas are doing: their metrics, read every second, and the ejection of those that fail."""

@@ -1,0 +1,1 @@
+"""What requests used: counters for scaling and metrics, and one record each for the ledger."""

@@ -1,0 +1,79 @@
+"""What every connection of one gateway process shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from penstock_gateway.clock import Clock
+from penstock_gateway.discovery.fleet import Fleet
+from penstock_gateway.discovery.live import LiveReplica
+from penstock_gateway.ids import RequestIds
+from penstock_gateway.metering.access import AccessEntry
+from penstock_gateway.metering.meter import Meter
+from penstock_gateway.settings import Settings
+from penstock_gateway.tenants.directory import TenantDirectory
+
+_GOLDEN: Final = 0.6180339887498949
+"""Multiples of the golden ratio, modulo 1, fall evenly into [0, 1) however many are taken."""
+
+
+class Ejector(Protocol):
+    """Takes replicas out of the pick and brings them back."""
+
+    def eject(self, replica: LiveReplica) -> None:
+        """The replica failed: choose others until it has proved itself."""
+
+
+class Tally:
+    """Counters that no model owns. They only grow."""
+
+    __slots__ = ("answers", "retries")
+
+    def __init__(self) -> None:
+        self.answers: Counter[int] = Counter()
+        """Answers by HTTP status, on the data port."""
+        self.retries: Counter[str] = Counter()
+        """Requests sent to another replica, by what went wrong at the first."""
+
+
+class Relay:
+    """The parts of a gateway process that requests use; one instance."""
+
+    __slots__ = (
+        "clock", "draining", "ejector", "fleet", "ids", "log_access", "meter", "settings", "tally", "tenants", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        clock: Clock,
+        fleet: Fleet,
+        tenants: TenantDirectory,
+        meter: Meter,
+        ejector: Ejector,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.fleet = fleet
+        self.tenants = tenants
+        """Replaced together with the fleet's snapshot."""
+        self.meter = meter
+        self.ejector = ejector
+        self.ids = RequestIds()
+        self.tally = Tally()
+        self.turn = 0
+        self.draining = False
+        self.log_access: Callable[[AccessEntry], None] | None = None
+
+    def next_turn(self) -> int:
+        """Return the number of this pick, which breaks ties between equal replicas."""
+        self.turn = turn = self.turn + 1
+        return turn
+
+    @staticmethod
+    def point(turn: int) -> float:
+        """Return the turn's point in [0, 1), by which weighted routes are split."""
+        return turn * _GOLDEN % 1.0

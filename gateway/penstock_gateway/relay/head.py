@@ -1,0 +1,140 @@
+"""What a request's head may hold: the parser is strict already, this refuses the rest and keeps what is needed.
+
+Refused by the parser (llhttp, none of its leniencies on): both lengths at once, duplicate or malformed lengths, bad
+chunk sizes, folded fields, spaces before colons, control characters, bare line feeds, unknown methods.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from penstock_gateway.errors import (
+    BadHTTPError,
+    BodyTooLargeError,
+    HeadTooLargeError,
+    UnsupportedCodingError,
+    UnsupportedVersionError,
+)
+from penstock_gateway.relay.request import Request
+from penstock_gateway.settings import Limits
+
+_FORWARDED: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
+"""All that an engine gets of a client's fields: an allow-list, since others steer Ray Serve or vLLM
+(`x-request-timeout-seconds`, `x-request-disconnect-disabled`, `x-data-parallel-rank`) or claim an identity."""
+
+_READ: Final = _FORWARDED | {
+    b"authorization",
+    b"content-encoding",
+    b"content-length",
+    b"expect",
+    b"host",
+    b"transfer-encoding",
+    b"x-client-request-id",
+    b"x-request-id",
+}
+_ONCE: Final = frozenset({b"authorization", b"host", b"x-client-request-id", b"traceparent"})
+_CLIENT_ID_BYTES: Final = 512
+
+
+class HeadReader:
+    """Collects one head at a time."""
+
+    __slots__ = ("_bytes", "_count", "_fields", "_limits", "_repeated", "url")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.url = b""
+        self._count = 0
+        self._bytes = 0
+        self._fields: dict[bytes, bytes] = {}
+        self._repeated = b""
+
+    def reset(self) -> None:
+        """Begin a head."""
+        self.url = b""
+        self._count = 0
+        self._bytes = 0
+        self._fields = {}
+        self._repeated = b""
+
+    def field(self, name: bytes, value: bytes) -> None:
+        """Take a field."""
+        self._count += 1
+        self._bytes += len(name) + len(value)
+        name = name.lower()
+        if name in _READ:
+            if name in self._fields and name in _ONCE:
+                self._repeated = name
+            self._fields[name] = value
+
+    def finish(self, request: Request, parser: Any) -> bool:
+        """Fill in the request; return whether the client waits for `100 Continue`.
+
+        Raises:
+            BadHTTPError: the head is refused.
+        """
+        version = parser.get_http_version()
+        request.http10 = version == "1.0"
+        if version != "1.1" and not request.http10:
+            raise UnsupportedVersionError(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
+        limits = self._limits
+        if self._count > limits.header_count or self._bytes + len(self.url) > limits.head_bytes:
+            raise self.too_large()
+        fields = self._fields
+        if self._repeated:
+            raise BadHTTPError(f"The header {self._repeated.decode()!r} was sent twice. Send it once.")
+        if b"host" not in fields and not request.http10:
+            raise BadHTTPError("The Host header is missing. HTTP/1.1 requires it.")
+        self._check_body(fields, request.http10)
+        request.method = method = parser.get_method()
+        request.head_only = method == b"HEAD"
+        request.keep_alive = parser.should_keep_alive() and not request.http10
+        request.path = _path(self.url)
+        request.authorization = fields.get(b"authorization")
+        client_id = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
+        if client_id is not None and len(client_id) <= _CLIENT_ID_BYTES and client_id.isascii():
+            request.client_request_id = client_id
+        if not _FORWARDED.isdisjoint(fields):
+            request.forwarded = b"".join(
+                b"%b: %b\r\n" % (name, fields[name]) for name in sorted(_FORWARDED & fields.keys())
+            )
+        expect = fields.get(b"expect")
+        return expect is not None and not request.http10 and expect.lower() == b"100-continue"
+
+    def too_large(self) -> HeadTooLargeError:
+        """Return the refusal of a head over its limits."""
+        limits = self._limits
+        return HeadTooLargeError(
+            f"The head of the request exceeds {limits.header_count} fields or {limits.head_bytes} bytes. Send fewer."
+        )
+
+    def body_too_large(self) -> BodyTooLargeError:
+        """Return the refusal of a body over its limit."""
+        return BodyTooLargeError(f"The request body exceeds {self._limits.body_bytes} bytes. Send less at a time.")
+
+    def _check_body(self, fields: dict[bytes, bytes], http10: bool) -> None:
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None:
+            if http10:
+                raise BadHTTPError("HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1 or Content-Length.")
+            if coding.strip().lower() != b"chunked":
+                raise UnsupportedCodingError(
+                    "The only transfer coding taken is 'chunked'. Send the body with that or none."
+                )
+        content_coding = fields.get(b"content-encoding")
+        if content_coding is not None and content_coding.strip().lower() != b"identity":
+            raise UnsupportedCodingError(
+                "Compressed request bodies are not taken. Send the body without Content-Encoding."
+            )
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > self._limits.body_bytes:
+            raise self.body_too_large()
+
+
+def _path(url: bytes) -> bytes:
+    """Return the path of a request target in origin or absolute form, without its query."""
+    if not url.startswith(b"/") and url.lower().startswith((b"http://", b"https://")):
+        authority_end = url.find(b"/", 8)
+        url = url[authority_end:] if authority_end >= 0 else b"/"
+    path, _, _ = url.partition(b"?")
+    return path

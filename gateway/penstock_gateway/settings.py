@@ -1,0 +1,100 @@
+"""What a gateway process is told at start, by environment variables `PENSTOCK_GATEWAY_*`, read once in `__main__`.
+
+A group's field is named with two underscores between: `PENSTOCK_GATEWAY_DEADLINES__FIRST_BYTE_S=60`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Deadlines(BaseModel):
+    """How long the relay waits for what. Checked every `sweep_s`, so each may be exceeded by that much."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connect_s: float = Field(default=2.0, gt=0)
+    """Replicas are one network hop away: longer than this is a dead address, and another replica is waiting."""
+    first_byte_s: float = Field(default=300.0, gt=0)
+    """From the request's last byte at the replica to the answer's head. An answer that is not streamed has no byte
+    before its last token, and a saturated engine queues."""
+    between_bytes_s: float = Field(default=120.0, gt=0)
+    """Within an answer. A preempted sequence can pause for many seconds; a hung engine pauses for ever."""
+    request_read_s: float = Field(default=30.0, gt=0)
+    """For a client to send one request whole: bounds what slow senders can hold."""
+    keep_alive_s: float = Field(default=75.0, gt=0)
+    """An idle client connection is closed after this: above the 60 s that load balancers in front commonly keep one."""
+    client_stall_s: float = Field(default=120.0, gt=0)
+    """A client that takes no bytes for so long has left: its stream holds an engine's slot and KV blocks."""
+    upstream_idle_s: float = Field(default=30.0, gt=0)
+    """An idle connection to a replica is closed after this. Engines commonly close theirs sooner."""
+    drain_s: float = Field(default=600.0, gt=0)
+    """For streams to finish after SIGTERM: the longest generation worth waiting for."""
+    sweep_s: float = Field(default=0.5, gt=0)
+    """How often deadlines are checked: one timer for all, since a timer per request costs more than the request."""
+
+
+class Limits(BaseModel):
+    """What is too much."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
+    """A request body; images inline as base64 make the large ones."""
+    head_bytes: int = Field(default=64 * 1024, gt=0)
+    """Request line and headers together."""
+    header_count: int = Field(default=100, gt=0)
+    answer_bytes: int = Field(default=256 * 1024 * 1024, gt=0)
+    """An answer that is not streamed, which is held until its usage is known; a batch of embeddings is the largest."""
+    event_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    """One event of a stream."""
+
+
+class Retries(BaseModel):
+    """How a request survives a replica that fails before it answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tries: int = Field(default=3, ge=1)
+    """Replicas that one request may be sent to, the first included."""
+    eject_min_s: float = Field(default=1.0, gt=0)
+    """First back-off of an ejected replica; doubles with each probe that fails."""
+    eject_max_s: float = Field(default=30.0, gt=0)
+    """Longest back-off: a replica that is back is used again after at most this."""
+
+
+class Settings(BaseSettings):
+    """One gateway process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_GATEWAY_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    data_host: str = "127.0.0.1"
+    data_port: int = Field(default=8000, ge=0, le=65535)
+    """Inference and `/healthz`; 0 takes a free port, named in the `listening` log line."""
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(default=8001, ge=0, le=65535)
+    """Admin API, metrics and docs. Keep it off public networks; `admin_token` guards what is not a probe."""
+    admin_token: SecretStr | None = None
+    """Bearer token of the admin API; None leaves it open to whoever reaches the port."""
+    snapshot_file: Path
+    """The routing snapshot, replaced by rename whenever it changes."""
+    snapshot_poll_s: float = Field(default=0.2, gt=0)
+    """How often the file is looked at (one `stat`): bounds how late a drain is noticed."""
+    pepper_file: Path | None = None
+    """Secret under which tenant keys are hashed; needed as soon as the snapshot has a tenant with keys."""
+    spool_directory: Path
+    """Where usage records wait for the ledger."""
+    load_poll_s: float = Field(default=1.0, gt=0)
+    """How often each replica's metrics are read."""
+    reuse_port: bool = False
+    """Several processes on one data port; the kernel spreads connections."""
+    access_log: bool = False
+    """One JSON line per request on standard error. Never prompts, answers or keys."""
+    deadlines: Deadlines = Deadlines()
+    limits: Limits = Limits()
+    retries: Retries = Retries()

@@ -1,0 +1,80 @@
+"""The tenant directory: from an `authorization` header to a tenant, compiled once per snapshot.
+
+A key is hashed for every request (1.5 microseconds) rather than looked up in a cache of keys, so that no key outlives
+its request in memory. The look-up by hash needs no constant-time comparison: who cannot compute the HMAC without the
+pepper learns nothing from how long a dictionary takes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.routing.keys import hash_key
+from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot
+from penstock_gateway.errors import InvalidKeyError
+
+_KEY_BYTES: Final = 1024
+"""No key is longer; whatever is, is not worth hashing."""
+
+
+class Tenant:
+    """A tenant as requests see it."""
+
+    __slots__ = ("allowed", "compiled", "name")
+
+    def __init__(self, compiled: CompiledTenant) -> None:
+        self.compiled = compiled
+        self.name = compiled.name
+        self.allowed = None if compiled.allowed is None else frozenset(compiled.allowed)
+
+    def may_use(self, name: str) -> bool:
+        """Return whether the tenant may name this route or model."""
+        return self.allowed is None or name in self.allowed
+
+
+class TenantDirectory:
+    """All tenants of one snapshot.
+
+    Args:
+        snapshot: Where the tenants stand.
+        pepper: The platform's secret; None when there is none, and then no key is known.
+    """
+
+    def __init__(self, snapshot: RoutingSnapshot, pepper: bytes | None) -> None:
+        self._pepper = pepper
+        self._by_hash: dict[str, Tenant] = {}
+        by_name: dict[str, Tenant] = {}
+        for compiled in snapshot.tenants:
+            tenant = by_name[compiled.name] = Tenant(compiled)
+            self._by_hash.update(dict.fromkeys(compiled.key_hashes, tenant))
+        self._anonymous: Tenant | None = None
+        if snapshot.anonymous_tenant is not None:
+            name = snapshot.anonymous_tenant
+            self._anonymous = by_name.get(name) or Tenant(CompiledTenant(name=name))
+
+    def authenticate(self, authorization: bytes | None) -> Tenant:
+        """Return the tenant of a request.
+
+        Without a key that is the anonymous tenant, where the snapshot names one. Where no tenant has a key, any key
+        is taken for none, since OpenAI's clients always send one. A key that is wrong is refused, never ignored.
+
+        Raises:
+            InvalidKeyError: no key where one is needed, or an unknown one.
+        """
+        anonymous = self._anonymous
+        if authorization is None:
+            if anonymous is not None:
+                return anonymous
+            raise InvalidKeyError("No API key was given. Send the header 'Authorization: Bearer YOUR_KEY'.")
+        if not self._by_hash and anonymous is not None:
+            return anonymous
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not key:
+            raise InvalidKeyError(
+                "The Authorization header is not a bearer key. Send 'Authorization: Bearer YOUR_KEY'."
+            )
+        if self._pepper is not None and len(key) <= _KEY_BYTES:
+            tenant = self._by_hash.get(hash_key(self._pepper, key.strip().decode(errors="replace")))
+            if tenant is not None:
+                return tenant
+        raise InvalidKeyError("The API key is not known here. Check it, or ask the platform's operator for a new one.")
