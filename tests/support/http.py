@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+PATIENCE_S = 10.0
+
 
 @dataclass
 class Answer:
@@ -86,6 +88,11 @@ class Client:
         return data
 
     async def answer(self, *, head_only: bool = False) -> Answer:
+        """Read one answer whole; a gateway that hangs fails the test here, where its traceback helps."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._answer(head_only=head_only)
+
+    async def _answer(self, *, head_only: bool) -> Answer:
         status, headers = await self.head()
         if head_only:
             return Answer(status, headers, b"")
