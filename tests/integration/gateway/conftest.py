@@ -51,6 +51,14 @@ class Platform:
     tenants: tuple[CompiledTenant, ...] = (CompiledTenant(name="acme", key_hashes=(hash_key(PEPPER, KEY),)),)
     anonymous_tenant: str | None = None
     version: int = 0
+    clients: list[Client] = field(default_factory=list)
+
+    async def close(self) -> None:
+        for client in self.clients:
+            client.abort()
+        await self.gateway.stop()
+        for upstream in self.upstreams.values():
+            await upstream.stop()
 
     def publish(self) -> None:
         """Give the gateway a snapshot of what there is."""
@@ -93,7 +101,9 @@ class Platform:
         return f"http://127.0.0.1:{self.gateway.data_address[1]}"
 
     async def connect(self) -> Client:
-        return await Client.connect(self.gateway.data_address[1])
+        client = await Client.connect(self.gateway.data_address[1])
+        self.clients.append(client)
+        return client
 
     def records(self) -> list[UsageRecord]:
         return [
@@ -131,9 +141,8 @@ async def start(tmp_path: Path) -> AsyncIterator[PlatformFactory]:
             platform = Platform(gateway, spool)
             for name in replicas:
                 platform.upstreams[name] = await Upstream().start()
-                stack.push_async_callback(platform.upstreams[name].stop)
             await gateway.start()
-            stack.push_async_callback(gateway.stop)
+            stack.push_async_callback(platform.close)
             platform.publish()
             return platform
 

@@ -57,7 +57,9 @@ async def test_usage_is_forced_upstream_and_stripped_unless_asked_for(start: Pla
     assert last == "[DONE]"
     usages = [chunk for chunk in map(json.loads, chunks) if chunk.get("usage")]
     assert len(usages) == (1 if asked else 0)
-    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in map(json.loads, chunks) if chunk["choices"])
+    text = "".join(
+        chunk["choices"][0]["delta"].get("content", "") for chunk in map(json.loads, chunks) if chunk["choices"]
+    )
     assert text == "word0 word1 word2 "
     [record] = platform.records()
     assert (record.prompt_tokens, record.completion_tokens, record.partial) == (7, 3, False)
