@@ -11,7 +11,7 @@ from penstock.engines.base import EngineLoad
 from penstock.performance.work import NEUTRAL, WorkWeights, work_of
 from penstock.routing.load import GatewayLoad, ModelLoad
 from penstock.scaling.capacity import Stretch, StretchMeter, estimate
-from penstock.scaling.series import LONG_WINDOW_S, MeanRequest, Series, since
+from penstock.scaling.series import MeanRequest, Series, since
 from penstock.scaling.snapshot import Demand, Memory, Prices, ReplicaPhase, ReplicaReading, ScalingSnapshot
 
 DEFAULT_COLD_START_S = 60.0
@@ -216,7 +216,7 @@ class LoadWindow:
             track.busy_s = now_s  # idleness is counted from when somebody began to look
         seen_s = 0.0 if track.first_s is None else now_s - track.first_s
         stable, fast = track.series.over(self._stable_window_s, now_s), track.series.over(fast_window_s, now_s)
-        mean = MeanRequest.of(stable, track.series.over(LONG_WINDOW_S, now_s))
+        mean = MeanRequest.of(stable, track.series.long)
         arrival_rps = stable.arrived / max(min(self._stable_window_s, seen_s), 1.0)
         in_gateway = sum(load.waiting for load in gauges)
         backlog = in_gateway + sum(reading.waiting for reading in readings)

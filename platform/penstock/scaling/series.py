@@ -33,18 +33,18 @@ class Increments:
     ttft_buckets: list[int] = field(default_factory=_no_counts)
     tpot_buckets: list[int] = field(default_factory=_no_counts)
 
-    def add(self, other: Increments) -> None:
-        """Add another's increments to these."""
-        self.arrived += other.arrived
-        self.admitted += other.admitted
-        self.finished += other.finished
-        self.prompt_tokens += other.prompt_tokens
-        self.cached_tokens += other.cached_tokens
-        self.completion_tokens += other.completion_tokens
-        self.body_bytes += other.body_bytes
-        self.tpot_s_sum += other.tpot_s_sum
-        self.ttft_buckets = [a + b for a, b in zip(self.ttft_buckets, other.ttft_buckets, strict=True)]
-        self.tpot_buckets = [a + b for a, b in zip(self.tpot_buckets, other.tpot_buckets, strict=True)]
+    def add(self, other: Increments, sign: int = 1) -> None:
+        """Add another's increments to these, or take them off again with a `sign` of -1."""
+        self.arrived += sign * other.arrived
+        self.admitted += sign * other.admitted
+        self.finished += sign * other.finished
+        self.prompt_tokens += sign * other.prompt_tokens
+        self.cached_tokens += sign * other.cached_tokens
+        self.completion_tokens += sign * other.completion_tokens
+        self.body_bytes += sign * other.body_bytes
+        self.tpot_s_sum += sign * other.tpot_s_sum
+        self.ttft_buckets = [a + sign * b for a, b in zip(self.ttft_buckets, other.ttft_buckets, strict=True)]
+        self.tpot_buckets = [a + sign * b for a, b in zip(self.tpot_buckets, other.tpot_buckets, strict=True)]
 
 
 class Series:
@@ -52,13 +52,16 @@ class Series:
 
     def __init__(self) -> None:
         self._seconds: dict[int, Increments] = {}
+        self.long = Increments()
+        """All of the last `LONG_WINDOW_S`, kept as a running sum."""
 
     def add(self, at_s: float, increments: Increments) -> None:
         """Add increments seen at a time; clocks of several processes need not agree to the second."""
         self._seconds.setdefault(int(at_s), Increments()).add(increments)
-        if len(self._seconds) > LONG_WINDOW_S + 60:
-            oldest = int(at_s) - LONG_WINDOW_S
-            self._seconds = {second: seen for second, seen in self._seconds.items() if second > oldest}
+        self.long.add(increments)
+        oldest = int(at_s - LONG_WINDOW_S)
+        for second in [second for second in self._seconds if second <= oldest]:
+            self.long.add(self._seconds.pop(second), sign=-1)
 
     def over(self, window_s: float, now_s: float) -> Increments:
         """Return what was added in the last `window_s` seconds."""

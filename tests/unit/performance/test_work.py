@@ -5,7 +5,7 @@ from itertools import product
 from statistics import median
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.performance.work import (
@@ -54,6 +54,7 @@ LLAMA_70B_FP8_ON_TWO_H100 = step_costs(
 WORKLOADS = [(1155, 211), (2048, 28), (1600, 1690), (12035, 343)]
 
 
+@settings(deadline=None)
 @given(tokens, tokens, tokens)
 def test_parts_add_up_to_the_whole(prompt, cached, completion):
     split = split_work(prompt, cached, completion)
@@ -61,6 +62,7 @@ def test_parts_add_up_to_the_whole(prompt, cached, completion):
     assert min(split.prompt, split.cached, split.completion) >= 0
 
 
+@settings(deadline=None)
 @given(tokens, tokens, tokens, tokens)
 def test_more_tokens_are_more_work_and_cached_ones_less(prompt, cached, completion, more):
     assert work_of(prompt + more, cached, completion) >= work_of(prompt, min(cached, prompt), completion) - 1e-6

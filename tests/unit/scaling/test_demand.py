@@ -1,7 +1,7 @@
 """Forecasts, and shares of streams within an objective."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.routing.load import LATENCY_BUCKETS_S
@@ -32,6 +32,7 @@ def test_panic_believes_the_fast_window():
     assert forecast(demand, 0.0, panic=True).rps == 1.5
 
 
+@settings(deadline=None)
 @given(rates, rates, st.floats(0, 3_600), st.booleans())
 def test_a_forecast_lies_between_the_present_and_twice_the_fast_rate(stable, fast, lead_s, panic):
     ahead = forecast(Demand(arrival_rps=stable, fast_arrival_rps=fast), lead_s, panic=panic)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.scaling.decision import Decision, Direction
@@ -120,6 +120,7 @@ def without_limits(snapshot, policy):
     )
 
 
+@settings(deadline=None)
 @given(snapshots, policies(), st.floats(1, 20))
 def test_more_demand_never_asks_for_fewer(seen, policy, factor):
     seen, policy = without_limits(seen, policy)
@@ -147,6 +148,7 @@ def test_more_demand_never_asks_for_fewer(seen, policy, factor):
     assert decide(more, policy).target_after >= decide(seen, policy).target_after
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_the_target_stays_between_minimum_and_maximum_unless_dollars_forbid(seen, policy):
     decision = decide(seen, policy)
@@ -157,6 +159,7 @@ def test_the_target_stays_between_minimum_and_maximum_unless_dollars_forbid(seen
     assert floor >= min(policy.min_replicas, 1)
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_the_ceiling_is_never_exceeded(seen, policy):
     decision = decide(seen, policy)
@@ -168,6 +171,7 @@ def test_the_ceiling_is_never_exceeded(seen, policy):
             assert spent + draining <= Decimal(seen.prices.ceiling_usd_per_hour)
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_nothing_goes_down_while_a_guard_is_not_calm(seen, policy):
     seen, policy = without_limits(seen, policy)
@@ -176,6 +180,7 @@ def test_nothing_goes_down_while_a_guard_is_not_calm(seen, policy):
         assert decision.target_after >= decision.target_before
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_down_is_one_step_after_a_whole_window(seen, policy):
     seen, policy = without_limits(seen, policy)
@@ -187,18 +192,21 @@ def test_down_is_one_step_after_a_whole_window(seen, policy):
         assert calm_s >= policy.scale_down_after_s
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_the_same_sights_give_the_same_decision(seen, policy):
     again = msgspec.json.decode(msgspec.json.encode(seen), type=ScalingSnapshot)
     assert decide(seen, policy) == decide(again, policy)
 
 
+@settings(deadline=None)
 @given(snapshots, policies(), st.sampled_from(sorted(BOUND_NAMES)))
 def test_disabling_a_bound_never_raises_the_target(seen, policy, name):
     blind = msgspec.structs.replace(policy, disabled_bounds=frozenset({name}))
     assert decide(seen, blind).target_after <= decide(seen, policy).target_after
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_a_starting_replica_in_the_target_changes_no_wish(seen, policy):
     """What bounds ask is a number of replicas in all: one that starts neither adds to it nor takes from it."""
@@ -211,6 +219,7 @@ def test_a_starting_replica_in_the_target_changes_no_wish(seen, policy):
         assert with_extra.target_after in {without.target_after, ordered.target}
 
 
+@settings(deadline=None)
 @given(snapshots, policies())
 def test_a_decision_survives_its_log_line(seen, policy):
     decision = decide(seen, policy)

@@ -226,3 +226,22 @@ def test_what_was_learnt_an_hour_ago_is_forgotten():
     for second in range(40):
         window.engine("a", engine(generation_tokens=50 * second, waiting_for_capacity=3), float(second))
     assert window.snapshot("tiny", 3_700.0, replicas=replicas, target=1).capacity.work_per_s is None
+
+
+def test_the_mean_request_of_quiet_times_is_that_of_the_last_minutes_and_no_older():
+    window = LoadWindow()
+    steady(window, 60, rps=3)
+    last = {
+        "arrived": 180,
+        "completed": 180,
+        "prompt_tokens": 7_200,
+        "cached_tokens": 1_800,
+        "completion_tokens": 3_600,
+    }
+    window.gateway(report(200.0, **last))
+    assert demand_at(window, 200.0).completion_tokens == 20
+    for second in range(201, 206):
+        done = {"arrived": 180 + second - 200, "completed": 180 + second - 200, "prompt_tokens": 7_200}
+        window.gateway(report(float(second) + 600, **done, cached_tokens=1_800, completion_tokens=3_600 + second - 200))
+    demand = demand_at(window, 900.0)
+    assert (demand.completion_tokens, demand.completed_requests) == (1.0, 5)
