@@ -45,15 +45,14 @@ async def _ask(state: StateDirectory, record: PlatformRecord | None, patience_s:
     if operator is not None and procfs.is_alive(operator.process):
         os.kill(operator.process.pid, signal.SIGTERM)
     deadline_s = time.monotonic() + patience_s
-    while state.is_locked():
+    # It gives up the lock last of all, a moment before it ends.
+    while state.is_locked() or (operator is not None and procfs.is_alive(operator.process)):
         if time.monotonic() >= deadline_s:
             if operator is not None and procfs.is_alive(operator.process):
                 os.kill(operator.process.pid, signal.SIGKILL)
             await asyncio.sleep(0.2)
             return False
         await asyncio.sleep(0.1)
-    while operator is not None and procfs.is_alive(operator.process) and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.05)  # the lock is the last thing it gives up, a moment before it ends
     return state.read_platform() is None
 
 

@@ -142,6 +142,7 @@ async def _start(
         spool=spool,
     )
     stack.push_async_callback(_end_serving, operator, client, gateway)
+    say(f"logs are in {state.logs}")
     await gateway.wait_ready(http)
     await wait_for_head(head, client)
     timeline.write(time.time(), "Platform", None, "Ray and the gateway answer")
@@ -177,6 +178,7 @@ async def _end_serving(operator: Operator, client: ServeClient, gateway: Gateway
         logger.warning("replicas still live %.0f s after Serve was told to stop; Ray's end ends them", _REPLICAS_GONE_S)
     operator.end_lives("Down")
     operator.meter.close()
+    operator.timeline.write(time.time(), "Platform", None, "replicas have ended; ending Ray")
 
 
 async def _supervise(

@@ -20,7 +20,8 @@ def render(status: PlatformStatus) -> RenderableType:
         table.add_row(*row(model, status.at_s))
     remarks = [Text(text, style="yellow") for text in attention(status)]
     where = Text(
-        f"OpenAI API {status.data_url}/v1   admin {status.admin_url}   Ray {status.dashboard_url}", style="dim"
+        f"OpenAI API  {status.data_url}/v1\nadmin API   {status.admin_url}\nRay         {status.dashboard_url}",
+        style="dim",
     )
     return Group(table, *remarks, where)
 
