@@ -56,7 +56,9 @@ class Engine:
             logger.exception("the engine did not start")
             kill_descendants()
             release_shared_memory()
-            raise RuntimeError(f"the engine cannot start: {error}") from None
+            raise RuntimeError(
+                f"the engine cannot start: {error} (its own words: worker-*-{os.getpid()}.out in Ray's logs)"
+            ) from None
         now_s = time.monotonic()
         logger.info("engine up: imports took %.1f s, the engine %.1f s", imported_s - began_s, now_s - imported_s)
 

@@ -5,6 +5,7 @@ vLLM takes 12 s to import, so this module is imported inside the replica only.
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from typing import Any, NoReturn, cast
 
@@ -24,6 +25,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from penstock_engine.errors import SettingsError
 from penstock_engine.faults import FaultShield, describe_invalid_fields, error_body
 from penstock_engine.weights import resolve, resolve_adapter
+
+logger = logging.getLogger("ray.serve")
 
 
 class _Parser(FlexibleArgumentParser):  # type: ignore[misc] # vLLM is not followed by the type checker
@@ -91,6 +94,8 @@ async def build_http_app(engine: AsyncLLM, args: Namespace, server: ServerHandle
     app.middleware_stack = None  # vLLM's SageMaker bootstrap built it early; None lets Starlette build it with ours
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_framework_error)  # vLLM registers FastAPI's subclass only
+    for kind in (TypeError, OverflowError):
+        app.add_exception_handler(kind, _answer_odd_value)
     app.add_middleware(FaultShield)
     return cast("FastAPI", app)
 
@@ -108,3 +113,10 @@ async def _answer_framework_error(_: Request, error: Exception) -> Response:
         raise error
     body = error_body(error.status_code, error.detail, kind="invalid_request_error")
     return Response(body, error.status_code, headers=error.headers, media_type="application/json")
+
+
+async def _answer_odd_value(request: Request, error: Exception) -> Response:
+    """Answer what vLLM's own checks trip over. It would send the exception's text, which speaks of Python."""
+    logger.warning("%s: %s: %s", request.url.path, type(error).__name__, error)
+    body = error_body(400, "A field of the request has a wrong type or size.", kind="invalid_request_error")
+    return Response(body, status_code=400, media_type="application/json")

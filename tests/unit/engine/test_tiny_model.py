@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -52,17 +52,21 @@ def test_nothing_but_printable_ascii_can_be_written(folder: Path):
     assert set(np.flatnonzero(~barred)) == set(PRINTABLE_BYTES)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@settings(deadline=None)
 @given(text=st.text())
-def test_any_text_survives_the_tokenizer(folder: Path, text: str):
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def test_any_text_survives_the_tokenizer(tokenizer: Tokenizer, text: str):
     ids = tokenizer.encode(text).ids
     if not any(special in text for special in SPECIAL_TOKENS):
         assert ids == list(text.encode())
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
-def test_every_written_token_is_one_character(folder: Path):
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def test_every_written_token_is_one_character(tokenizer: Tokenizer):
     assert [tokenizer.decode([byte]) for byte in PRINTABLE_BYTES] == [chr(byte) for byte in PRINTABLE_BYTES]
 
 
