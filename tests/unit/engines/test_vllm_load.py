@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.engines import EngineLoad, get_engine
@@ -120,11 +120,13 @@ def test_a_value_that_is_no_number_is_refused(value: bytes):
         parse(page)
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, len(PAGE)), noise=st.binary(max_size=40), length=st.integers(0, 200))
 def test_a_damaged_page_gives_a_load_or_names_a_metric(cut: int, noise: bytes, length: int):
     _parses_or_names(PAGE[:cut] + noise + PAGE[cut + length :])
 
 
+@settings(deadline=None)
 @given(
     page=st.binary() | st.lists(st.sampled_from([*REQUIRED, b"{", b"}", b" ", b"1", b"\n", b'"', b'a="'])).map(b"".join)
 )
