@@ -41,12 +41,12 @@ def _gone(pid: int) -> bool:
     return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
 
 
-def test_a_process_that_ends_itself_leaves_no_shared_memory(tmp_path: Path):
+def test_shared_memory_is_gone_before_the_process_is(tmp_path: Path):
     script = tmp_path / "family.py"
     script.write_text(
-        "import multiprocessing, time\n"
+        "import multiprocessing, pathlib, time\n"
         "from multiprocessing.shared_memory import SharedMemory\n"
-        "from penstock_engine.processes import end_process\n"
+        "from penstock_engine.processes import kill_descendants, release_shared_memory\n"
         "def child(pipe):\n"
         "    segment = SharedMemory(create=True, size=64)\n"
         "    pipe.send(segment.name)\n"
@@ -56,11 +56,12 @@ def test_a_process_that_ends_itself_leaves_no_shared_memory(tmp_path: Path):
         "    lock = spawn.Lock()\n"
         "    ours, theirs = spawn.Pipe()\n"
         "    spawn.Process(target=child, args=(theirs,)).start()\n"
-        "    print(ours.recv(), 'sem.' + lock._semlock.name.lstrip('/'), flush=True)\n"
-        "    end_process()\n"
+        "    names = [ours.recv(), 'sem.' + lock._semlock.name.lstrip('/')]\n"
+        "    files = [pathlib.Path('/dev/shm') / name for name in names]\n"
+        "    print(*(file.exists() for file in files))\n"
+        "    kill_descendants()\n"
+        "    release_shared_memory(within_s=30.0)\n"
+        "    print(*(file.exists() for file in files), flush=True)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == EXIT_CODE, done.stderr
-    names = done.stdout.split()
-    assert len(names) == 2
-    assert not [name for name in names if (Path("/dev/shm") / name).exists()]
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["True True", "False False"]
