@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.local import procfs
 from penstock.local.state import write_atomically
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's own place, where segments are found
@@ -40,13 +41,8 @@ class SegmentRegister:
 
     def remove_orphans(self) -> list[str]:
         """Remove those of them that nobody uses any more, forget all, and return the names removed."""
-        in_use = {
-            inode
-            for entry in os.scandir(self._proc)
-            if entry.name.isdigit()
-            for inode in segments_used(int(entry.name), self._folder, self._proc).values()
-        }
-        there = {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.is_dir() else {}
+        in_use = {inode for pid in procfs.pids() for inode in segments_used(pid, self._folder, self._proc).values()}
+        there = _inodes(self._folder)
         names = orphans(self._known, there, in_use)
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
@@ -77,6 +73,14 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _inodes(folder: Path) -> dict[str, int]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except FileNotFoundError:
+        return {}
+
+
 def _mapped(maps: Path, prefix: str) -> dict[str, int]:
     try:
         text = maps.read_text(errors="replace")
@@ -95,10 +99,11 @@ def _mapped(maps: Path, prefix: str) -> dict[str, int]:
 def _opened(descriptors: Path, prefix: str) -> dict[str, int]:
     found = {}
     try:
-        for entry in os.scandir(descriptors):
-            target = str(Path(entry.path).readlink())
-            if target.startswith(prefix) and not target.endswith(" (deleted)"):
-                found[target.removeprefix(prefix)] = entry.stat().st_ino
+        with os.scandir(descriptors) as entries:
+            for entry in entries:
+                target = str(Path(entry.path).readlink())
+                if target.startswith(prefix) and not target.endswith(" (deleted)"):
+                    found[target.removeprefix(prefix)] = entry.stat().st_ino
     except OSError:
         pass
     return found

@@ -22,7 +22,10 @@ def main(arguments: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != int(parent):
         sys.exit("the parent ended before its child began")
-    os.execvp(program[0], program)  # noqa: S606 - no shell is meant: the program takes this process's place
+    try:
+        os.execvp(program[0], program)  # noqa: S606 - no shell is meant: the program takes this process's place
+    except OSError as error:
+        sys.exit(f"cannot run {program[0]}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ def born_s(pid: int) -> float | None:
 
 def pids() -> Iterator[int]:
     """Yield the pids of all processes that are visible now."""
-    for entry in os.scandir(PROC):
-        if entry.name.isdigit():
-            yield int(entry.name)
+    yield from [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
 
 
 def session_members(leader: ProcessIdentity) -> list[int]:
