@@ -1,0 +1,1 @@
+"""The Kubernetes client that operator and gateway share: raw JSON objects, a reflector, a lease and events."""
