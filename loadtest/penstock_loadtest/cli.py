@@ -44,13 +44,13 @@ def command(*, shape: str, json_file: Path | None, records: Path | None, **optio
 
     Lengths are N, LOW-HIGH (uniform) or lognormal:MEDIAN:SIGMA:MAX, in tokens. Exits with 1 if any request failed.
     """
-    import msgspec  # noqa: PLC0415 - imports wait until the command runs
-    from rich.console import Console  # noqa: PLC0415
+    import msgspec  # imports wait until the command runs
+    from rich.console import Console
 
-    from penstock_loadtest.errors import LoadRunError, LoadSettingsError  # noqa: PLC0415
-    from penstock_loadtest.run import run_headless  # noqa: PLC0415
-    from penstock_loadtest.settings import LoadSettings, Shape  # noqa: PLC0415
-    from penstock_loadtest.summary import print_report  # noqa: PLC0415
+    from penstock_loadtest.errors import LoadRunError, LoadSettingsError
+    from penstock_loadtest.run import run_headless
+    from penstock_loadtest.settings import LoadSettings, Shape
+    from penstock_loadtest.summary import print_report
 
     try:
         report = run_headless(LoadSettings(shape=Shape(shape), **options), records)

@@ -27,11 +27,11 @@ def command(
 
     A row is {bench, subject, metric, unit, median, min, max, rounds}. A benchmark whose answers are wrong fails.
     """
-    from rich.console import Console  # noqa: PLC0415 - imports wait until the command runs
+    from rich.console import Console  # imports wait until the command runs
 
-    from penstock_loadtest.bench.registry import BENCHMARKS, BenchSettings  # noqa: PLC0415
-    from penstock_loadtest.bench.session import run_session, write_report  # noqa: PLC0415
-    from penstock_loadtest.errors import BenchError, LoadSettingsError  # noqa: PLC0415
+    from penstock_loadtest.bench.registry import BENCHMARKS, BenchSettings
+    from penstock_loadtest.bench.session import run_session, write_report
+    from penstock_loadtest.errors import BenchError, LoadSettingsError
 
     console = Console()
     if list_only:

@@ -96,8 +96,10 @@ def summarise_samples(bench: str, samples: Iterable[Sample]) -> tuple[Row, ...]:
 
 
 def ratio_to_baseline(row: Row, rows: Iterable[Row], baseline: str) -> float | None:
-    """Return the row's median over the baseline's for the same metric; None without a baseline or when that is 0."""
+    """Return the row's median over the baseline's for the same metric; None unless both are above 0."""
     for other in rows:
-        if (other.bench, other.subject, other.metric) == (row.bench, baseline, row.metric) and other.median:
+        if (other.bench, other.subject, other.metric) == (row.bench, baseline, row.metric) and min(
+            row.median, other.median
+        ) > 0:
             return row.median / other.median
     return None

@@ -12,18 +12,17 @@ def print_outcome(console: Console, outcome: Outcome, machine: Machine) -> None:
     """Print one benchmark's table, then what qualifies its numbers."""
     rounds = max((row.rounds for row in outcome.rows), default=0)
     table = Table(title=f"{outcome.bench}, {rounds} rounds", title_justify="left")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     table.add_column("subject")
     for heading in ("median", "min", "max", f"to {outcome.baseline}" if outcome.baseline else "ratio"):
         table.add_column(heading, justify="right")
     for metric in outcome.metrics:
         rows = [row for row in outcome.rows if row.metric == metric.name]
+        better = "↑" if metric.higher_is_better else "↓"
         for place, row in enumerate(rows):
             ratio = ratio_to_baseline(row, outcome.rows, outcome.baseline)
             table.add_row(
-                (f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", f"[dim]{row.unit}[/dim]", "")[
-                    min(place, 2)
-                ],
+                (metric.name, f"[dim]{row.unit} {better}[/dim]", "")[min(place, 2)],
                 row.subject,
                 format_number(row.median),
                 format_number(row.min),

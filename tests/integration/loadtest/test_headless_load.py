@@ -21,8 +21,9 @@ from tests.integration.loadtest.scripted import scripted_server
 
 def settings_for(server, **changed):
     common = {
-        "url": server.url, "model": "tiny", "api_key": "sk-test", "users": 2, "duration_s": 1.0, "prompt_tokens": "8-20",
-        "output_tokens": "4", "bytes_per_token": 1.0, "think_time_s": 0.01, "stop_timeout_s": 5.0,
+        "url": server.url, "model": "tiny", "api_key": "sk-test", "users": 2, "duration_s": 1.0,
+        "prompt_tokens": "8-20", "output_tokens": "4", "bytes_per_token": 1.0, "think_time_s": 0.01,
+        "stop_timeout_s": 5.0,
     }  # fmt: skip
     return LoadSettings(**{**common, **changed})
 

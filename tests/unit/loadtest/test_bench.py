@@ -63,6 +63,8 @@ def test_ratios_are_to_the_baseline_of_the_same_metric():
     rows = summarise_samples("b", samples("x", "m", 6) + samples("y", "m", 4) + samples("y", "other", 100))
     assert ratio_to_baseline(rows[0], rows, "y") == 1.5
     assert ratio_to_baseline(rows[0], rows, "absent") is None
+    below = summarise_samples("b", samples("x", "m", -1) + samples("y", "m", 4))
+    assert ratio_to_baseline(below[0], below, "y") is None
 
 
 def test_the_table_shows_values_ratios_and_what_is_left_out():

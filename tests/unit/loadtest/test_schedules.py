@@ -1,5 +1,7 @@
 """Schedules say how much load there is, and arrivals drawn from them keep to it."""
 
+# ruff: noqa: S311 - seeds are the point
+
 import math
 import random
 

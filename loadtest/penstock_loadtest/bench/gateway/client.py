@@ -17,6 +17,7 @@ import msgspec
 from penstock_loadtest.bench.gateway.traffic import Exchange
 from penstock_loadtest.errors import WrongAnswerError
 
+_LAST_CHUNK = b"0\r\n\r\n"
 _STALLED_S = 20.0
 """A phase in which nothing at all arrives for so long has failed."""
 
@@ -65,17 +66,13 @@ class _Connection:
         if exchange is None or not data:
             raise WrongAnswerError(_describe(exchange, b"".join(self.parts), "the router closed the connection"))
         parts = self.parts
-        if parts:
-            parts.append(data)
-            if exchange.streamed and not data.endswith(b"0\r\n\r\n"):
+        parts.append(data)
+        # A stream comes in hundreds of pieces: they are put together once, when the last one may have come.
+        if exchange.streamed:
+            end = data if len(data) >= len(_LAST_CHUNK) else b"".join(parts[-len(_LAST_CHUNK) :])
+            if not end.endswith(_LAST_CHUNK):
                 return None
-            data = b"".join(parts)
-        elif exchange.streamed:
-            parts.append(data)
-            return None
-        if not _is_whole_and_right(exchange, data):
-            if not parts:
-                parts.append(data)
+        if not _is_whole_and_right(exchange, data if len(parts) == 1 else b"".join(parts)):
             return None
         parts.clear()
         self.exchange = None
@@ -195,7 +192,7 @@ def _is_whole_and_right(exchange: Exchange, data: bytes) -> bool:
         return True
     head = data[:head_end].lower()
     if b"\r\ntransfer-encoding: chunked\r\n" in head:
-        if not data.endswith(b"\r\n0\r\n\r\n"):
+        if not data.endswith(b"\r\n" + _LAST_CHUNK):
             return False
         body = _dechunk(data, head_end)
         if body == exchange.body:

@@ -145,7 +145,8 @@ class Upstream:
         head_end = buffer.find(b"\r\n\r\n") + 4
         if head_end < 4:
             return 0
-        if buffer.startswith(b"POST /v1/chat/completions "):
+        # Any path: Ray Serve gives each engine a prefix of its own.
+        if buffer.startswith(b"POST "):
             length = head_end + _content_length(buffer[:head_end])
             if len(buffer) < length:
                 return 0
@@ -196,7 +197,7 @@ class Upstream:
         if path == SERVED_PATH:
             served, self._served = self._served, Served(counts={}, damaged=[])
             return msgspec.json.encode(served)
-        if path == b"/metrics":
+        if path.endswith(b"/metrics"):
             return self._metrics
         if path == b"/v1/models":
             data = [
