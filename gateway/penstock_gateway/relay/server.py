@@ -43,9 +43,9 @@ class ClientConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._read_bytes = 0
-        """Of the request being read, as they came, less those of the read it began in."""
-        self._began = False
-        """A request began in the data being parsed."""
+        """Of the request being read, as they came, less those of a read that it shares with the one before."""
+        self._completed = False
+        """A request was completed by the data being parsed."""
         self._in_head = False
         self._queue: deque[Request | GatewayError] = deque()
         self._exchange: Exchange | None = None
@@ -70,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
         """Parse; the parser calls back below."""
         if self._deaf:
             return
-        self._began = False
+        self._completed = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -84,7 +84,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse(BadHTTPError(f"The request is not valid HTTP/1.1: {error}. The connection is closed."))
         else:
-            if self._request is not None and not self._began:
+            if self._request is not None and not self._completed:
                 self._check_size(len(data))
 
     def eof_received(self) -> bool:
@@ -118,7 +118,6 @@ class ClientConnection(asyncio.Protocol):
         if self._deaf:
             return
         self._request = Request(self._relay.ids.next())
-        self._began = True
         self._in_head = True
         self._body_bytes = 0
         self._read_bytes = 0
@@ -160,6 +159,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Answer the request now, or after those before it."""
+        self._completed = True
         request, self._request = self._request, None
         if request is None:
             return

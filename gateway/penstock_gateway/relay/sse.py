@@ -35,7 +35,7 @@ class Usage(msgspec.Struct, frozen=True):
 class _Event(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class EventTooLargeError(ValueError):
@@ -111,8 +111,9 @@ class EventScanner:
             seen = _decode_event(data)
         except msgspec.DecodeError:
             return True  # a comment, or nothing we know: the client's to judge
-        if seen.error is not None:
-            self.error = bytes(seen.error)
+        error = bytes(seen.error)
+        if error != b"null":
+            self.error = error
             return False
         if seen.usage is not None:
             self.usage = seen.usage
