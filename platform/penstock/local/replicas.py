@@ -111,6 +111,9 @@ def cold_start_s(durations_s: Iterable[float]) -> float | None:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+_ORDER = {ReplicaPhase.STARTING: 0, ReplicaPhase.READY: 1, ReplicaPhase.DRAINING: 2}
+
+
 def _at(replica: ObservedReplica, host: str | None) -> ObservedReplica:
     """Return the replica with the address it can be reached at: Serve lists its node's, wherever it listens."""
     if host is None or replica.address is None:
@@ -155,8 +158,8 @@ def _advance_one(  # noqa: PLR0917 - one call site, one line
         address=replica.address or before.address,
         port=replica.port or before.port,
     )
-    if phase == life.phase or (phase == ReplicaPhase.STARTING and life.phase == ReplicaPhase.READY):
-        return life, steps
+    if _ORDER[phase] <= _ORDER[life.phase]:
+        return life, steps  # a controller that recovers shows replicas as starting that have long been ready
     life = msgspec.structs.replace(life, phase=phase, since_s=now_s)
     if phase == ReplicaPhase.READY:
         life = msgspec.structs.replace(life, ready_s=now_s)
