@@ -103,7 +103,7 @@ def run_closed(
         while busy:
             ready = epoll.poll(_STALLED_S)
             if not ready:
-                raise WrongAnswerError(f"no byte came for {_STALLED_S:.0f} s with {busy} requests open")
+                raise WrongAnswerError(_describe_stall(pool.values()))
             more = more and time.monotonic() < deadline_s
             for fd, _ in ready:
                 done = pool[fd].receive()
@@ -219,6 +219,13 @@ def _dechunk(data: bytes, at: int) -> bytes:
 def _describe(exchange: Exchange | None, data: bytes, problem: str) -> str:
     number = "none" if exchange is None else str(exchange.index)
     return f"exchange {number}: {problem}; {len(data)} bytes came, beginning {data[:400]!r}"
+
+
+def _describe_stall(connections: Iterable[_Connection]) -> str:
+    still = [connection for connection in connections if connection.exchange is not None]
+    data = b"".join(still[0].parts) if still else b""
+    first = f"; the first has {len(data)} bytes, ending {data[-200:]!r}" if still else ""
+    return f"no byte came for {_STALLED_S:.0f} s with {len(still)} requests open{first}"
 
 
 def _close(epoll: select.epoll, connections: Iterable[_Connection]) -> None:
