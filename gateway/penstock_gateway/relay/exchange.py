@@ -263,9 +263,11 @@ class Exchange:
         usage, seen = (None, 0) if self.answer is None else self.answer.usage_so_far()
         self._drop_connection()
         self._settle(Outcome.CANCELLED, usage, seen, status=499)
+        self.answer = None
 
     def leave(self) -> None:
         """Hand the client connection back for its next request."""
+        self.answer = None  # it refers to us: without this every request would be left to the garbage collector
         self.client.exchange_done(self.request)
 
     def replica_died(self) -> None:

@@ -39,11 +39,13 @@ _CLIENT_ID_BYTES: Final = 512
 class HeadReader:
     """Collects one head at a time."""
 
-    __slots__ = ("_bytes", "_count", "_fields", "_limits", "_repeated", "url")
+    __slots__ = ("_bytes", "_count", "_fields", "_limits", "_repeated", "_url", "open")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.url = b""
+        self.open = False
+        """A head is being read."""
+        self._url = b""
         self._count = 0
         self._bytes = 0
         self._fields: dict[bytes, bytes] = {}
@@ -51,14 +53,21 @@ class HeadReader:
 
     def reset(self) -> None:
         """Begin a head."""
-        self.url = b""
+        self.open = True
+        self._url = b""
         self._count = 0
         self._bytes = 0
         self._fields = {}
         self._repeated = b""
 
+    def target(self, url: bytes) -> None:
+        """Take some of the request target."""
+        self._url += url
+
     def field(self, name: bytes, value: bytes) -> None:
-        """Take a field."""
+        """Take a field; one that comes after the body, a trailer, is passed over."""
+        if not self.open:
+            return
         self._count += 1
         self._bytes += len(name) + len(value)
         name = name.lower()
@@ -73,12 +82,13 @@ class HeadReader:
         Raises:
             BadHTTPError: the head is refused.
         """
+        self.open = False
         version = parser.get_http_version()
         request.http10 = version == "1.0"
         if version != "1.1" and not request.http10:
             raise UnsupportedVersionError(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
         limits = self._limits
-        if self._count > limits.header_count or self._bytes + len(self.url) > limits.head_bytes:
+        if self._count > limits.header_count or self._bytes + len(self._url) > limits.head_bytes:
             raise self.too_large()
         fields = self._fields
         if self._repeated:
@@ -89,7 +99,7 @@ class HeadReader:
         request.method = method = parser.get_method()
         request.head_only = method == b"HEAD"
         request.keep_alive = parser.should_keep_alive() and not request.http10
-        request.path = _path(self.url)
+        request.path = _path(self._url)
         request.authorization = fields.get(b"authorization")
         client_id = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
         if client_id is not None and len(client_id) <= _CLIENT_ID_BYTES and client_id.isascii():

@@ -36,8 +36,10 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, relay: Relay, connections: Connections) -> None:
         self._relay = relay
         self._connections = connections
-        self._parser = httptools.HttpRequestParser(self)
         self._head = HeadReader(relay.settings.limits)
+        self.on_url = self._head.target
+        self.on_header = self._head.field
+        self._parser = httptools.HttpRequestParser(self)  # looks its callbacks up now
         self._transport = asyncio.Transport()  # replaced before any other call
         self._request: Request | None = None
         self._body: list[bytes] = []
@@ -46,7 +48,6 @@ class ClientConnection(asyncio.Protocol):
         """Of the request being read, as they came, less those of a read that it shares with the one before."""
         self._completed = False
         """A request was completed by the data being parsed."""
-        self._in_head = False
         self._queue: deque[Request | GatewayError] = deque()
         self._exchange: Exchange | None = None
         self._pumping = False
@@ -118,27 +119,16 @@ class ClientConnection(asyncio.Protocol):
         if self._deaf:
             return
         self._request = Request(self._relay.ids.next())
-        self._in_head = True
         self._body_bytes = 0
         self._read_bytes = 0
         self._head.reset()
         self._deadline_s = time.monotonic() + self._relay.settings.deadlines.request_read_s
-
-    def on_url(self, url: bytes) -> None:
-        """Some of the request target."""
-        self._head.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field, or a trailer field, which is ignored."""
-        if self._in_head:
-            self._head.field(name, value)
 
     def on_headers_complete(self) -> None:
         """Judge the head."""
         request = self._request
         if request is None:
             return
-        self._in_head = False
         try:
             expects_continue = self._head.finish(request, self._parser)
         except GatewayError as error:
@@ -299,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
         """Bound what a request may take on the wire, where framing can make that more than its head and body."""
         limits = self._relay.settings.limits
         self._read_bytes += count
-        if self._in_head:
+        if self._head.open:
             if self._read_bytes > limits.head_bytes:
                 self._refuse(self._head.too_large())
         elif self._read_bytes > 2 * limits.body_bytes + limits.head_bytes:
