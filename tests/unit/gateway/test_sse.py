@@ -1,6 +1,7 @@
 """The event scanner: any cut of a stream gives the same events, counts and end."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def chunk(text: str) -> bytes:
 def scan(stream: bytes, cuts: list[int], *, strip: bool = True) -> tuple[bytes, EventScanner]:
     scanner = EventScanner(strip_usage=strip, event_bytes=LIMIT)
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    out = b"".join(scanner.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False) if a != b)
+    out = b"".join(scanner.feed(stream[a:b]) for a, b in pairwise(edges) if a != b)
     return out, scanner
 
 
