@@ -49,7 +49,11 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await gateway.start()
+    try:
+        await gateway.start()
+    except OSError:
+        await gateway.stop()
+        raise
     # What is there now stays: the collector need not look at it again. Requests leave no cycles behind, so that it may
     # run rarely.
     gc.collect()

@@ -54,7 +54,7 @@ class Gateway:
             settings=settings,
             clock=Clock(),
             fleet=self.fleet,
-            tenants=TenantDirectory(RoutingSnapshot(), None),
+            tenants=TenantDirectory(RoutingSnapshot(), None, now_s=time.monotonic()),
             meter=Meter(self._spool),
             ejector=self.ejections,
         )
@@ -95,7 +95,7 @@ class Gateway:
 
     def apply(self, snapshot: RoutingSnapshot) -> None:
         """Swap to a snapshot: routes, replicas and tenants at once."""
-        tenants = TenantDirectory(snapshot, self._pepper)
+        tenants = TenantDirectory(snapshot, self._pepper, now_s=time.monotonic(), before=self.relay.tenants)
         if self._pepper is None and any(tenant.key_hashes for tenant in snapshot.tenants):
             logger.error("tenants have keys but PENSTOCK_GATEWAY_PEPPER_FILE is not set: every key will be refused")
         self.fleet.apply(snapshot)

@@ -90,7 +90,9 @@ class GatewayCollector(Collector):
 def _model_metrics(loads: Sequence[ModelLoad]) -> Iterator[Metric]:
     arrived = CounterMetricFamily("penstock_gateway_requests_arrived", "Requests for a known model.", labels=("model",))
     shed = CounterMetricFamily(
-        "penstock_gateway_requests_shed", "Requests refused for want of a replica.", labels=("model",)
+        "penstock_gateway_requests_shed",
+        "Requests refused without being sent: no replica, or over a limit.",
+        labels=("model",),
     )
     requests = CounterMetricFamily(
         "penstock_gateway_requests", "Requests that ended, by how.", labels=(*_MODEL_LABELS, "outcome")

@@ -15,6 +15,7 @@ from penstock_gateway.errors import (
     MethodNotAllowedError,
     ModelNotFoundError,
     NotFoundError,
+    RateLimitedError,
 )
 from penstock_gateway.relay import wire
 from penstock_gateway.relay.context import Relay
@@ -81,6 +82,11 @@ def _infer(relay: Relay, client: ClientConnection, request: Request, task: Task)
             f"The model {peeked.model!r} does not take {request.path.decode()}; {_REMEDIES[model.task]}.", param="model"
         )
     model.load.arrived += 1
+    try:
+        tenant.limits.admit(request.received_s)
+    except RateLimitedError:
+        model.load.shed += 1
+        raise
     client.begin(Exchange(relay, client, request, tenant=tenant, route=route, peeked=peeked))
 
 

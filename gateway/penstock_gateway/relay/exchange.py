@@ -294,6 +294,7 @@ class Exchange:
         reached = self.reached
         prompt = usage.prompt_tokens if usage is not None else 0
         completion = seen_tokens if usage is None else usage.completion_tokens or 0
+        self.tenant.limits.settle(prompt + completion)
         if reached is not None:
             unix_s = self.relay.clock.unix_s
             first = self.first_token_s

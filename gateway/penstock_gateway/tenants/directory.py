@@ -12,6 +12,7 @@ from typing import Final
 from penstock.routing.keys import hash_key
 from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot
 from penstock_gateway.errors import InvalidKeyError
+from penstock_gateway.tenants.limits import TenantLimits
 
 _KEY_BYTES: Final = 1024
 """No key is longer; whatever is, is not worth hashing."""
@@ -20,10 +21,11 @@ _KEY_BYTES: Final = 1024
 class Tenant:
     """A tenant as requests see it."""
 
-    __slots__ = ("allowed", "compiled", "name")
+    __slots__ = ("allowed", "compiled", "limits", "name")
 
-    def __init__(self, compiled: CompiledTenant) -> None:
+    def __init__(self, compiled: CompiledTenant, limits: TenantLimits) -> None:
         self.compiled = compiled
+        self.limits = limits
         self.name = compiled.name
         self.allowed = None if compiled.allowed is None else frozenset(compiled.allowed)
 
@@ -38,19 +40,24 @@ class TenantDirectory:
     Args:
         snapshot: Where the tenants stand.
         pepper: The platform's secret; None when there is none, and then no key is known.
+        now_s: Monotonic time, for limits that begin now.
+        before: The directory that this one replaces: limits that did not change go on from there.
     """
 
-    def __init__(self, snapshot: RoutingSnapshot, pepper: bytes | None) -> None:
+    def __init__(
+        self, snapshot: RoutingSnapshot, pepper: bytes | None, *, now_s: float, before: TenantDirectory | None = None
+    ) -> None:
         self._pepper = pepper
         self._by_hash: dict[str, Tenant] = {}
-        by_name: dict[str, Tenant] = {}
+        self._by_name: dict[str, Tenant] = {}
         for compiled in snapshot.tenants:
-            tenant = by_name[compiled.name] = Tenant(compiled)
+            tenant = self._by_name[compiled.name] = Tenant(compiled, _limits(compiled, now_s, before))
             self._by_hash.update(dict.fromkeys(compiled.key_hashes, tenant))
         self._anonymous: Tenant | None = None
         if snapshot.anonymous_tenant is not None:
             name = snapshot.anonymous_tenant
-            self._anonymous = by_name.get(name) or Tenant(CompiledTenant(name=name))
+            unlimited = CompiledTenant(name=name)
+            self._anonymous = self._by_name.get(name) or Tenant(unlimited, TenantLimits(unlimited, now_s))
 
     def authenticate(self, authorization: bytes | None) -> Tenant:
         """Return the tenant of a request.
@@ -78,3 +85,12 @@ class TenantDirectory:
             if tenant is not None:
                 return tenant
         raise InvalidKeyError("The API key is not known here. Check it, or ask the platform's operator for a new one.")
+
+
+def _limits(compiled: CompiledTenant, now_s: float, before: TenantDirectory | None) -> TenantLimits:
+    known = None if before is None else before._by_name.get(compiled.name)  # noqa: SLF001 - of the same class
+    same = known is not None and (known.compiled.requests_per_minute, known.compiled.tokens_per_minute) == (
+        compiled.requests_per_minute,
+        compiled.tokens_per_minute,
+    )
+    return known.limits if known is not None and same else TenantLimits(compiled, now_s)

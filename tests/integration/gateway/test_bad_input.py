@@ -222,6 +222,18 @@ async def test_a_refusal_waits_for_the_answers_before_it(client: Client):
     assert await client.at_end()
 
 
+async def test_a_tenant_over_its_limit_is_told_when_to_come_back(platform: Platform, client: Client):
+    platform.tenants = (CompiledTenant(name="acme", key_hashes=(hash_key(PEPPER, KEY),), requests_per_minute=2),)
+    platform.publish()
+    assert [(await client.ask(post(CHAT, body()))).status for _ in range(2)] == [200, 200]
+    platform.publish()  # a new snapshot is no new minute
+    answer = await client.ask(post(CHAT, body()))
+    assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+    assert 1 <= int(answer.headers["retry-after"]) <= 30
+    assert "2 requests per minute" in answer.error["message"]
+    assert len(platform.records()) == 2
+
+
 async def test_every_error_names_its_request(client: Client):
     ids = {(await client.ask(get("/nope"))).headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
