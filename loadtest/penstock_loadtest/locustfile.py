@@ -95,7 +95,7 @@ def prepare(environment: Environment, **_: object) -> None:
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def print_tokens(environment: Environment, **_: object) -> None:
     """Log the completion tokens per second, which locust's own table does not show."""
-    stats = environment.stats.get(environment.parsed_options.model, "chat")
-    if stats.num_requests:
+    stats = environment.stats.entries.get((environment.parsed_options.model, "chat"))
+    if stats is not None and stats.num_requests:
         seconds = max(1e-9, stats.last_request_timestamp - stats.start_time)
         _log.info("%.1f completion tokens/s over %.0f s", stats.total_content_length / seconds, seconds)

@@ -129,7 +129,8 @@ def test_the_command_refuses_settings_with_code_2():
 
 
 @pytest.mark.parametrize(
-    "extra", [["--users", "1", "--run-time", "3"], ["--shape", "constant", "--shape-seconds", "1"]]
+    "extra",
+    [["--users", "1", "--run-time", "3", "--stop-timeout", "30"], ["--shape", "constant", "--shape-seconds", "1"]],
 )
 def test_anyone_can_run_the_locustfile(extra):
     locustfile = Path(penstock_loadtest.__file__).with_name("locustfile.py")
