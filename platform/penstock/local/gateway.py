@@ -18,7 +18,7 @@ from penstock.local.processes import ManagedProcess, end_session, start_process
 from penstock.local.state import StateDirectory
 from penstock.routing.load import GatewayLoad
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 120.0
 _POLL_S = 0.1
 
 

@@ -32,8 +32,8 @@ from penstock.local.manifests import ManifestWatch
 from penstock.local.metrics import serve_metrics
 from penstock.local.ports import LOOPBACK
 from penstock.local.prepare import Preparer
-from penstock.local.processes import ManagedProcess, end_session
-from penstock.local.ray_head import RayPorts, start_head, wait_for_head
+from penstock.local.processes import ManagedProcess
+from penstock.local.ray_head import RayHead, RayPorts
 from penstock.local.recover import recover
 from penstock.local.state import Child, PlatformRecord, StateDirectory, write_atomically
 from penstock.local.status import PlatformStatus
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 _SEGMENT_PERIOD_S = 3.0
 _SUPERVISE_PERIOD_S = 1.0
-_RAY_GRACE_S = 8.0
 _REPLICAS_GONE_S = 20.0
 _LONGEST_TEMP_ROOT = 24
 """Ray's socket paths may have 107 bytes; a longer root than this leaves no room for its session folder."""
@@ -114,11 +113,11 @@ async def _start(
     timeline.write(base.started_s, "Platform", None, "starting")
 
     say("starting Ray and the gateway")
-    head = start_head(state, options.ray, temp_dir, num_cpus=machine.cpus, num_gpus=machine.gpus)
-    stack.push_async_callback(end_session, head.identity, grace_s=_RAY_GRACE_S, popen=head.popen)
-    recorder.add(head)
+    ray = RayHead(state, options.ray, temp_dir, machine, recorder.add)
+    stack.push_async_callback(ray.end)
     gateway = GatewayProcess(state, options.gateway, options.drain_s, recorder.add)
     gateway.start()
+    stack.push_async_callback(gateway.end)
     http = await stack.enter_async_context(httpx2.AsyncClient(timeout=2.0, trust_env=False))
     client = ServeClient(f"http://{LOOPBACK}:{options.ray.dashboard}", state.ray_token.read_text())
     await stack.enter_async_context(client)
@@ -143,18 +142,20 @@ async def _start(
     )
     stack.push_async_callback(_end_serving, operator, client, gateway)
     say(f"logs are in {state.logs}")
+    await ray.start(client)
     await gateway.wait_ready(http)
-    await wait_for_head(head, client)
     timeline.write(time.time(), "Platform", None, "Ray and the gateway answer")
     stop = asyncio.Event()
     tasks = [
         asyncio.create_task(operator.run(stop), name="operator"),
         asyncio.create_task(accounts.run(stop), name="accounts"),
         asyncio.create_task(watch.run(stop, lambda: None), name="manifests"),
-        asyncio.create_task(_note_segments(register, [head], stop), name="segments"),
+        asyncio.create_task(_note_segments(register, ray, stop), name="segments"),
     ]
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    tasks.append(asyncio.create_task(_supervise(head, gateway, timeline, failed, stop), name="supervisor"))
+    tasks.append(asyncio.create_task(_supervise(ray, gateway, timeline, failed, stop), name="supervisor"))
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     stack.push_async_callback(_end_tasks, tasks, stop)
     stack.callback(serve_metrics(options.metrics_port, lambda: operator.status, accounts))
     return Running(operator, recorder.record, failed)
@@ -162,9 +163,12 @@ async def _start(
 
 async def _end_tasks(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
     stop.set()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, BaseException):
-            logger.error("a task of the platform failed", exc_info=result)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the task %s failed; the others go on", task.get_name(), exc_info=error)
 
 
 async def _end_serving(operator: Operator, client: ServeClient, gateway: GatewayProcess) -> None:
@@ -182,7 +186,7 @@ async def _end_serving(operator: Operator, client: ServeClient, gateway: Gateway
 
 
 async def _supervise(
-    head: ManagedProcess,
+    ray: RayHead,
     gateway: GatewayProcess,
     timeline: Timeline,
     failed: asyncio.Future[str],
@@ -190,8 +194,8 @@ async def _supervise(
 ) -> None:
     """Start the gateway again when it dies; give up when Ray does, since every replica dies with it."""
     while not stop.is_set():
-        if (code := head.exit_code()) is not None and not failed.done():
-            failed.set_result(f"Ray ended with code {code}; its log {head.log} ends:\n{head.log_tail()}")
+        if ray.exit_code() is not None and not failed.done():
+            failed.set_result(ray.ended())
             return
         if (code := gateway.exit_code()) is not None:
             timeline.write(time.time(), "Platform", None, f"the gateway ended with code {code}; starting it again")
@@ -200,10 +204,9 @@ async def _supervise(
             await asyncio.wait_for(stop.wait(), _SUPERVISE_PERIOD_S)
 
 
-async def _note_segments(register: SegmentRegister, roots: list[ManagedProcess], stop: asyncio.Event) -> None:
+async def _note_segments(register: SegmentRegister, ray: RayHead, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        pids = [pid for root in roots for pid in procfs.session_members(root.identity)]
-        await asyncio.to_thread(register.note, pids)
+        await asyncio.to_thread(register.note, ray.pids())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _SEGMENT_PERIOD_S)
 

@@ -46,13 +46,15 @@ class Preparer:
     machine: Machine
     scratch: Path
     _making: dict[Path, asyncio.Task[str | None]] = field(default_factory=dict)
+    _fits: dict[str, tuple[Manifest, Obstacle | None]] = field(default_factory=dict)
+    """By model, the manifest it was checked in and what came of it."""
 
     def prepare(self, model: Model, manifest: Manifest) -> Prepared:
         """Return the model's applications, or what is in the way of them."""
         classes = {item.name: item for item in (*accelerator_classes(), *manifest.accelerator_classes)}
         try:
-            self._check_fit(model, classes)
             weights = self._weights(model)
+            self._check_fit(model, manifest, classes)
             engine = get_engine(model.spec.engine.name.lower())
             applications = tuple(
                 compile_application(
@@ -81,12 +83,21 @@ class Preparer:
             task.cancel()
         await asyncio.gather(*self._making.values(), return_exceptions=True)
 
-    def _check_fit(self, model: Model, classes: Mapping[str, AcceleratorClass]) -> None:
+    def _check_fit(self, model: Model, manifest: Manifest, classes: Mapping[str, AcceleratorClass]) -> None:
+        checked = self._fits.get(model.name)
+        if checked is None or checked[0] is not manifest:
+            # Remedies are found by trying many changes: too much for every tick, and the answer stays the same.
+            checked = self._fits[model.name] = (manifest, self._misfit(model, classes))
+        if checked[1] is not None:
+            raise _ObstacleError(checked[1])
+
+    def _misfit(self, model: Model, classes: Mapping[str, AcceleratorClass]) -> Obstacle | None:
         for placement in model.placements:
             if placement.accelerator_class not in classes:
-                raise _ObstacleError(_unknown_class(placement.accelerator_class, classes))
+                return _unknown_class(placement.accelerator_class, classes)
             if (obstacle := misfit(model, placement, classes, self.machine)) is not None:
-                raise _ObstacleError(obstacle)
+                return obstacle
+        return None
 
     def _weights(self, model: Model) -> str:
         try:
