@@ -19,6 +19,7 @@ from penstock_gateway.discovery.fleet import Fleet
 from penstock_gateway.load.ejection import Ejections
 from penstock_gateway.load.poller import LoadPoller
 from penstock_gateway.metering.access import log_entry
+from penstock_gateway.metering.marks import MARK_PERIOD_S, mark_of
 from penstock_gateway.metering.meter import Meter
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.drain import Connections
@@ -138,6 +139,7 @@ class Gateway:
         self._spool.close()
 
     async def _sweep(self, period_s: float) -> None:
+        marked_s = 0.0
         while True:
             await asyncio.sleep(period_s)
             self.relay.clock.refresh()
@@ -145,6 +147,18 @@ class Gateway:
             for connection in self.connections:
                 connection.tick(now_s)
             self.fleet.sweep(now_s, self.settings.deadlines.upstream_idle_s)
+            if now_s >= marked_s + MARK_PERIOD_S:
+                marked_s = now_s
+                self._mark(now_s)
+
+    def _mark(self, now_s: float) -> None:
+        unix_s = self.relay.clock.unix_s
+        under_way = [
+            (where[0], unix_s(where[1]))
+            for connection in self.connections
+            if (where := connection.under_way()) is not None
+        ]
+        self.relay.meter.mark(mark_of(self._spool.identity, unix_s(now_s), under_way))
 
 
 def _read_pepper(path: Path | None) -> bytes | None:

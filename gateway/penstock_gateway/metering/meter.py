@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_left
 from typing import Protocol
 
-from penstock.cost.records import Outcome, UsageRecord
+from penstock.cost.records import InFlightMark, Outcome, UsageRecord
 from penstock.routing.load import LATENCY_BUCKETS_S, ModelLoad
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class RecordSink(Protocol):
     """Where records go: `penstock.cost.spool.SpoolWriter`, or a list in a test."""
 
-    def append(self, record: UsageRecord) -> None:
+    def append(self, record: UsageRecord | InFlightMark) -> None:
         """Keep a record.
 
         Raises:
@@ -36,18 +36,10 @@ class Meter:
 
     def record(self, record: UsageRecord, load: ModelLoad) -> None:
         """Keep a request's record and add it to the counters of its model and variant."""
-        try:
-            self._sink.append(record)
-        except OSError as error:
-            self.lost += 1
-            if not self._failing:
-                self._failing = True
-                logger.error("usage records are being lost, the spool cannot be written: %s", error)  # noqa: TRY400 - expected
-        else:
+        if self._keep(record):
             self.written += 1
-            if self._failing:
-                self._failing = False
-                logger.warning("the spool can be written again; %d usage records were lost", self.lost)
+        else:
+            self.lost += 1
         load.prompt_tokens += record.prompt_tokens
         load.cached_tokens += record.cached_tokens
         load.completion_tokens += record.completion_tokens
@@ -57,6 +49,24 @@ class Meter:
             load.cancelled += 1
         else:
             load.failed += 1
+
+    def mark(self, mark: InFlightMark) -> None:
+        """Tell the ledger what is still under way. No promise is made while a record is missing."""
+        if not self._failing:
+            self._keep(mark)
+
+    def _keep(self, line: UsageRecord | InFlightMark) -> bool:
+        try:
+            self._sink.append(line)
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                logger.error("usage records are being lost, the spool cannot be written: %s", error)  # noqa: TRY400 - expected
+            return False
+        if self._failing:
+            self._failing = False
+            logger.warning("the spool can be written again; %d usage records were lost", self.lost)
+        return True
 
 
 def observe_first_token(load: ModelLoad, seconds: float) -> None:

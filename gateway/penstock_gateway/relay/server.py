@@ -233,6 +233,13 @@ class ClientConnection(asyncio.Protocol):
 
     # Life
 
+    def under_way(self) -> tuple[str, float] | None:
+        """Return the replica that works for this client and since when (monotonic seconds), or None."""
+        exchange = self._exchange
+        if exchange is None or exchange.reached is None:
+            return None
+        return exchange.reached.id, exchange.sent_s
+
     @property
     def idle(self) -> bool:
         """Nothing is being read or answered."""
