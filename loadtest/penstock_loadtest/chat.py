@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketResponse
 
 from penstock_loadtest.answers import AnswerReading
+from penstock_loadtest.prompts import make_prompt
 from penstock_loadtest.records import Outcome, RequestRecord
 from penstock_loadtest.settings import LoadSettings
 
@@ -29,6 +31,7 @@ class ChatClient:
         self._headers = {"Content-Type": "application/json", "User-Agent": "penstock-loadtest"}
         if settings.api_key:
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._system = _system_messages(settings)
         self._http = HTTPClient.from_url(
             base,
             concurrency=concurrency,
@@ -62,7 +65,7 @@ class ChatClient:
         settings = self._settings
         body: dict[str, object] = {
             "model": settings.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [*self._system, {"role": "user", "content": prompt}],
             "max_tokens": max_tokens,
         }
         if settings.ignore_eos:
@@ -84,3 +87,11 @@ class ChatClient:
                 reading.feed_line(line, time.perf_counter())
         finally:
             response.release()
+
+
+def _system_messages(settings: LoadSettings) -> list[dict[str, str]]:
+    if not settings.system_tokens:
+        return []
+    length_bytes = round(settings.system_tokens * settings.bytes_per_token)
+    text = make_prompt(length_bytes, random.Random(f"{settings.seed}/system"))  # noqa: S311 - load, not secrets
+    return [{"role": "system", "content": text}]

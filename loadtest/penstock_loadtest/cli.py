@@ -30,6 +30,9 @@ from penstock.errors import UserError
 @click.option("--prompt-tokens", default="lognormal:200:0.8:2000", show_default=True, help="Length of prompts.")
 @click.option("--output-tokens", default="16-256", show_default=True, help="Length of answers, as max_tokens.")
 @click.option(
+    "--system-tokens", type=int, default=0, show_default=True, help="Length of a system prompt that all requests share."
+)
+@click.option(
     "--bytes-per-token", type=float, default=4.0, show_default=True, help="To size prompts; 1 for byte-level models."
 )
 @click.option("--stream/--no-stream", default=True, show_default=True, help="Ask for streams.")

@@ -38,6 +38,9 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--output-tokens", default=_defaults.output_tokens, help="As --prompt-tokens; sent as max_tokens."
     )
     parser.add_argument(
+        "--system-tokens", type=int, default=0, help="Length of a system prompt that all requests share."
+    )
+    parser.add_argument(
         "--bytes-per-token",
         type=float,
         default=_defaults.bytes_per_token,
@@ -76,6 +79,7 @@ def prepare(environment: Environment, **_: object) -> None:
         length_scale=options.length_scale,
         prompt_tokens=options.prompt_tokens,
         output_tokens=options.output_tokens,
+        system_tokens=options.system_tokens,
         bytes_per_token=options.bytes_per_token,
         stream=not options.no_stream,
         ignore_eos=options.ignore_eos,

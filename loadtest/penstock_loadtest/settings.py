@@ -53,6 +53,8 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: str = "lognormal:200:0.8:2000"
     """A distribution (`penstock_loadtest.lengths`); of a trace, its upper end caps the lengths."""
     output_tokens: str = "16-256"
+    system_tokens: int = 0
+    """Length of a system prompt that all requests share, in front of their own: what a prefix cache can find."""
     bytes_per_token: float = 4.0
     """To make prompts of a length in tokens: about 4 for English and common tokenizers, 1 for a byte-level one."""
     stream: bool = True
@@ -77,6 +79,8 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise LoadSettingsError(f"url {self.url!r} is not an address; write it as http://HOST:PORT")
         if not self.model:
             raise LoadSettingsError("model is empty; name one that the server lists at /v1/models")
+        if self.system_tokens < 0:
+            raise LoadSettingsError(f"system_tokens {self.system_tokens} must be 0 (none) or above")
         if self.bytes_per_token <= 0:
             raise LoadSettingsError(f"bytes_per_token {self.bytes_per_token} must be above 0")
         parse_lengths(self.prompt_tokens)

@@ -20,14 +20,14 @@ def command(out: Path) -> None:
 
     Takes some minutes on two cores. The model has random weights: it says noise.
     """
-    import msgspec  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
+    import msgspec
+    from rich.console import Console
 
-    from penstock_loadtest.demo.page import write_page  # noqa: PLC0415
-    from penstock_loadtest.demo.scenario import run_scenario  # noqa: PLC0415
-    from penstock_loadtest.demo.show import print_report  # noqa: PLC0415
-    from penstock_loadtest.demo.summary import make_report  # noqa: PLC0415
-    from penstock_loadtest.demo.watch import DemoError  # noqa: PLC0415
+    from penstock_loadtest.demo.page import write_page
+    from penstock_loadtest.demo.scenario import run_scenario
+    from penstock_loadtest.demo.show import print_report
+    from penstock_loadtest.demo.summary import make_report
+    from penstock_loadtest.demo.watch import DemoError
 
     console = Console(highlight=False)
     out.mkdir(parents=True, exist_ok=True)

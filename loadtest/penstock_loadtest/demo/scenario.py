@@ -22,8 +22,8 @@ MODEL = "tiny"
 COLD_START_LIMIT_S = 300.0
 """A replica starts in about a minute on two free cores; here the load takes its share of them."""
 STEP_LIMIT_S = 180.0
-SERVE_AFTER_RECOVERY_S = 5.0
-"""Load on two replicas again, so that the curves show it."""
+SERVE_ON_TWO_S = 8.0
+"""Long enough for both replicas to hold requests, and for the curves to show it."""
 
 
 @dataclass
@@ -80,6 +80,7 @@ def _load_until_two_and_kill(evidence: Evidence, folder: Path, say: Say) -> None
         api_key="sk-demo-alice",
         users=56,
         duration_s=3600,
+        system_tokens=300,
         prompt_tokens="60-160",
         output_tokens="300-700",
         bytes_per_token=1,
@@ -91,6 +92,7 @@ def _load_until_two_and_kill(evidence: Evidence, folder: Path, say: Say) -> None
         _step(evidence, say, "Target", "1 to 2 replicas asked for; the new one starts under load")
         ready = watch.wait_for("two replicas that serve", lambda model: model.ready == 2, COLD_START_LIMIT_S)
         _step(evidence, say, "Ready", "two replicas serve")
+        time.sleep(SERVE_ON_TWO_S)
         victim = _youngest(ready)
         evidence.killed_replica, evidence.killed_at_s = victim.id, time.time()
         pid = kill_engine(victim)
@@ -99,7 +101,7 @@ def _load_until_two_and_kill(evidence: Evidence, folder: Path, say: Say) -> None
         _step(evidence, say, "Step", f"replica {victim.id} is out of service; another takes its place")
         watch.wait_for("its replacement to serve", lambda model: model.ready == 2, COLD_START_LIMIT_S)
         _step(evidence, say, "Ready", "two replicas serve again")
-        time.sleep(SERVE_AFTER_RECOVERY_S)
+        time.sleep(SERVE_ON_TWO_S)
 
 
 def _calm_down_under_streams(evidence: Evidence, folder: Path, say: Say) -> None:
