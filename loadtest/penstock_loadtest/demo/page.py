@@ -12,10 +12,11 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #1c2733; }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 """
 
-_MARK_COLOURS = {"Target": "#b3541e", "Kill": "#a11d33", "Ready": "#2f6f4e"}
+_MARKS = {"Decision": "#b3541e", "Kill": "#a11d33", "Ready": "#2f6f4e"}
+"""Kinds of timeline entries that are drawn across the curves, with their colours."""
 
 
 def write_page(report: DemoReport, path: Path) -> None:
@@ -43,15 +44,20 @@ def _figure(report: DemoReport) -> Any:
 
     line(1, "KV usage", [sample.kv_usage for sample in samples])
     line(2, "waiting", [sample.waiting for sample in samples])
-    line(3, "target", [sample.target for sample in samples], steps=True)
-    line(3, "ready", [sample.ready for sample in samples], steps=True)
+    line(3, "asked for", [sample.target for sample in samples], steps=True)
+    line(3, "serving", [sample.ready for sample in samples], steps=True)
     line(4, "tokens/s", [sample.completion_tokens_per_s for sample in samples])
     line(5, "USD per million", [sample.usd_per_million_tokens for sample in samples])
     for mark in report.timeline:
-        if colour := _MARK_COLOURS.get(mark.kind):
+        if colour := _MARKS.get(mark.kind):
             figure.add_vline(x=mark.t_s, line={"color": colour, "dash": "dot", "width": 1})
+            figure.add_annotation(
+                x=mark.t_s, y=0.85, yref="y domain", yanchor="top", xanchor="left", row=1, col=1,
+                text=mark.label, textangle=90, showarrow=False, font={"size": 10, "color": colour},
+            )  # fmt: skip
     figure.update_yaxes(range=[0, 1.05], tickformat=".0%", row=1, col=1)
     figure.update_yaxes(dtick=1, rangemode="tozero", row=3, col=1)
+    figure.update_yaxes(type="log", dtick=1, row=5, col=1)
     figure.update_xaxes(title_text="seconds since the demo began", row=len(rows), col=1)
     figure.update_layout(
         height=1050, hovermode="x unified", template="plotly_white", showlegend=False, margin={"t": 40}

@@ -19,7 +19,10 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     t_s: float
     """Seconds since the demo began."""
     kind: str
+    """Of the demo: `Step`, `Ready`, `Kill`; of the platform: `Decision`, `Replica`, `Condition`, and so on."""
     text: str
+    label: str = ""
+    """A word or two for the time axis."""
 
 
 class ReplicaCount(msgspec.Struct, frozen=True, kw_only=True):

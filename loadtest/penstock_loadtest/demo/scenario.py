@@ -89,7 +89,7 @@ def _load_until_two_and_kill(evidence: Evidence, folder: Path, say: Say) -> None
     _step(evidence, say, "Step", f"loading it with {settings.users} users until its KV cache is full")
     with _load(evidence, settings, folder / "load.jsonl"):
         watch.wait_for("a second replica to be asked for", lambda model: model.target == 2, STEP_LIMIT_S)
-        _step(evidence, say, "Target", "1 to 2 replicas asked for; the new one starts under load")
+        _step(evidence, say, "Step", "1 to 2 replicas asked for; the new one starts under load")
         ready = watch.wait_for("two replicas that serve", lambda model: model.ready == 2, COLD_START_LIMIT_S)
         _step(evidence, say, "Ready", "two replicas serve")
         time.sleep(SERVE_ON_TWO_S)
@@ -123,7 +123,7 @@ def _calm_down_under_streams(evidence: Evidence, folder: Path, say: Say) -> None
         calm = watch.wait_for("the target to fall to one", lambda model: model.target == 1, STEP_LIMIT_S)
         draining = watch.wait_for("a replica to drain", lambda model: model.ready == 1, STEP_LIMIT_S)
         evidence.drained_replicas = frozenset({replica.id for replica in calm.replicas} - {_serving(draining).id})
-        _step(evidence, say, "Target", "2 to 1: a replica drains while streams run on it")
+        _step(evidence, say, "Step", "2 to 1: a replica drains while streams run on it")
     # The load has stopped, and its open streams were given the time to finish.
     watch.wait_for("the drained replica to be gone", lambda model: len(model.replicas) == 1, STEP_LIMIT_S)
     _step(evidence, say, "Step", "the drained replica is gone")
@@ -153,6 +153,7 @@ def _gone(model: ModelStatus, replica_id: str) -> bool:
 
 
 def _step(evidence: Evidence, say: Say, kind: str, text: str) -> None:
-    mark = Mark(t_s=round(evidence.watch.now_s(), 1), kind=kind, text=text)
+    label = {"Kill": "engine killed", "Ready": "two serve"}.get(kind, "")
+    mark = Mark(t_s=round(evidence.watch.now_s(), 1), kind=kind, text=text, label=label)
     evidence.marks.append(mark)
     say(f"{mark.t_s:7.1f} s  {text}")

@@ -49,7 +49,7 @@ def make_report(evidence: Evidence) -> DemoReport:
         ttft_ms=load.ttft_ms,
         tpot_ms=load.tpot_ms,
         usd=usd,
-        timeline=_timeline(evidence),
+        timeline=_timeline(evidence, decisions),
         samples=samples,
     )
 
@@ -98,10 +98,21 @@ def _usd(cost: CostReport) -> Usd:
     )
 
 
-def _timeline(evidence: Evidence) -> list[Mark]:
+def _timeline(evidence: Evidence, decisions: list[Decision]) -> list[Mark]:
     began_s = evidence.watch.began_s
-    events = [
-        Mark(t_s=round(event.t_s - began_s, 1), kind=f"Platform{event.kind}", text=event.text)
-        for event in evidence.platform.events()
+    moves = [
+        Mark(
+            t_s=round(one.at_s - began_s, 1),
+            kind="Decision",
+            text=f"{one.target_before} -> {one.target_after}, ruled by {one.ruling}: {one.reason}",
+            label=f"{one.target_before} to {one.target_after}: {one.ruling}",
+        )
+        for one in decisions
+        if one.direction is not Direction.HOLD
     ]
-    return sorted([*evidence.marks, *events], key=lambda mark: mark.t_s)
+    events = [
+        Mark(t_s=round(event.t_s - began_s, 1), kind=event.kind, text=event.text)
+        for event in evidence.platform.events()
+        if event.kind != "Target"  # the decisions say the same with their reasons
+    ]
+    return sorted([*evidence.marks, *moves, *events], key=lambda mark: mark.t_s)
