@@ -108,10 +108,13 @@ class ControlPlane:
         self, method: str, path: str, body: Any = None, *, user: str = ADMIN, kind: str = "application/json"
     ) -> Any:
         """Make one call and return its JSON; an error status raises with the server's message."""
+        content = None if body is None else json.dumps(body)
         with self.client(user) as client:
-            answer = client.request(
-                method, path, content=None if body is None else json.dumps(body), headers={"content-type": kind}
-            )
+            for _ in range(10):
+                answer = client.request(method, path, content=content, headers={"content-type": kind})
+                if answer.status_code != 429:  # the storage of a definition that was just changed starts anew
+                    break
+                time.sleep(float(answer.headers.get("retry-after", "1")))
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json()

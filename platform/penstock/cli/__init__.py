@@ -12,7 +12,7 @@ from penstock import __version__
 COMMAND_GROUP = "penstock.commands"
 """Entry point group through which other packages bring commands: `name = "package.module:command"`."""
 
-CORE_COMMANDS = ("cost", "down", "plan", "status", "up", "why")
+CORE_COMMANDS = ("cost", "crds", "down", "plan", "status", "up", "why")
 
 
 class CommandGroup(click.Group):
