@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -68,9 +68,13 @@ class Platform:
     manifests: Path
     data_port: int
     up: subprocess.CompletedProcess[str]
+    clients: dict[str, openai.OpenAI] = field(default_factory=dict)
 
     def client(self, key: str = "none") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"http://127.0.0.1:{self.data_port}/v1", api_key=key, max_retries=0)
+        if key not in self.clients:
+            base_url = f"http://127.0.0.1:{self.data_port}/v1"
+            self.clients[key] = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
+        return self.clients[key]
 
     def model(self, name: str) -> ModelStatus:
         status = read_status(self.state.status)
@@ -90,7 +94,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     ports = ("--data-port", str(data_port), "--admin-port", str(admin_port))
     try:
         up = penstock("up", str(manifests), "--detach", "--state", str(state.root), *ports)
-        yield Platform(state, manifests, data_port, up)
+        platform = Platform(state, manifests, data_port, up)
+        yield platform
+        for client in platform.clients.values():
+            client.close()
     finally:
         penstock("down", "--state", str(state.root))
 
