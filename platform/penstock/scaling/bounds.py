@@ -22,6 +22,10 @@ ROUNDING = 1e-9
 """So that 0.85 / 0.85 asks for one replica and not for two."""
 
 
+SLOTS_FULL = 0.9
+"""Part of a replica's slots from which they are taken to be why requests wait: a mean seldom reaches all of them."""
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What all bounds look at."""
 
@@ -72,7 +76,7 @@ def kv(view: View) -> Bound:
     if short:
         why += f": all {supply.ready} full and {supply.waiting_for_capacity} waiting for blocks"
     elif expected is not None and expected > supply.kv_held:
-        why += f": {running:.1f} running at once are expected, {supply.running} are now"
+        why += f": {running:.1f} running at once are expected, {supply.running:.1f} are now"
     capacities = [reading.kv_capacity_tokens for reading in supply.fresh if reading.kv_capacity_tokens is not None]
     capacity = sum(capacities) / len(capacities) if capacities else None
     return Bound(
@@ -134,10 +138,10 @@ def sequences(view: View) -> Bound:
     if not slots:
         return Bound(name="sequences", asks=0, keeps=0, why="the engine does not say how many requests it runs at once")
     per_replica = sum(slots) / len(slots)
-    full = all(r.max_sequences is not None and r.running >= r.max_sequences for r in supply.fresh)
+    full = all(r.max_sequences is not None and r.running >= SLOTS_FULL * r.max_sequences for r in supply.fresh)
     queued = supply.waiting_for_capacity if full and view.lasted(view.memory.queued_since_s) else 0
     running = (expected_running(demand, view.forecast.rps) if is_known(demand, policy) else None) or 0.0
-    wanted = max(float(supply.running + queued), running)
+    wanted = max(supply.running + queued, running)
     asks = _replicas(wanted / per_replica, policy.target_pressure)
     return Bound(
         name="sequences",

@@ -190,7 +190,7 @@ class LoadWindow:
             since_s=since_s,
             kv_usage=fmean(usages),
             kv_usage_peak=max(usages),
-            running=last.running,
+            running=fmean(load.running for _, load in recent),
             waiting=last.waiting,
             waiting_for_capacity=last.waiting_for_capacity,
             preemptions_per_s=(last.preemptions - first.preemptions) / (at_s - first_s) if at_s > first_s else 0.0,

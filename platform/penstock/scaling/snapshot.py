@@ -32,7 +32,8 @@ class ReplicaReading(msgspec.Struct, frozen=True, kw_only=True):
     """Share of KV blocks held by live requests, 0 to 1, mean of the fast window so that no single poll decides."""
     kv_usage_peak: float = 0.0
     """Largest in the fast window."""
-    running: int = 0
+    running: float = 0.0
+    """Requests that run, mean of the same readings as `kv_usage`: a quotient of both says what one of them holds."""
     waiting: int = 0
     waiting_for_capacity: int = 0
     preemptions_per_s: float = 0.0

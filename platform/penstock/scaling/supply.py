@@ -31,8 +31,8 @@ class Supply(msgspec.Struct, frozen=True, kw_only=True):
         return sum(reading.kv_usage for reading in self.fresh)
 
     @property
-    def running(self) -> int:
-        """Requests that engines run."""
+    def running(self) -> float:
+        """Requests that engines run, mean of the fast window."""
         return sum(reading.running for reading in self.fresh)
 
     @property
@@ -85,5 +85,5 @@ def supply_of(snapshot: ScalingSnapshot, policy: ScalingPolicy) -> Supply:
 
 def _is_full(reading: ReplicaReading, policy: ScalingPolicy) -> bool:
     # Few large requests leave blocks free that the next one does not fit into: 0.6 in one request is full for two.
-    after_next = reading.kv_usage_peak * (1 + 1 / reading.running) if reading.running else 0.0
+    after_next = reading.kv_usage_peak + reading.kv_usage / reading.running if reading.running else 0.0
     return reading.kv_usage_peak >= policy.kv_high or after_next > 1 or reading.preemptions_per_s > 0

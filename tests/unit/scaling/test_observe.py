@@ -164,6 +164,14 @@ def test_readings_are_means_of_the_fast_window_and_latest_gauges():
     assert (reading.waiting_for_capacity, reading.reading_age_s) == (9, 0.0)
 
 
+def test_what_a_request_holds_is_judged_from_readings_of_the_same_moments():
+    window = LoadWindow()
+    for second, running in enumerate([4, 4, 4, 4, 4, 1]):
+        window.engine("a", engine(kv_usage=0.05 * running, running=running), float(second))
+    (reading,) = window.snapshot("tiny", 5.0, replicas=[("a", READY, 0.0)], target=1).readings
+    assert reading.kv_usage / reading.running == pytest.approx(0.05)
+
+
 def test_a_replica_that_is_not_read_any_more_ages():
     window = LoadWindow()
     window.engine("a", engine(), 5.0)
