@@ -25,7 +25,7 @@ from penstock.local.journal import Timeline
 from penstock.local.manifests import ManifestWatch
 from penstock.local.meter import Meter
 from penstock.local.observe import Sight, look
-from penstock.local.prepare import Prepared, Preparer
+from penstock.local.prepare import Prepared, Preparer, told_apart
 from penstock.local.reconciler import Reconciler
 from penstock.local.replicas import Life, Step, advance, event
 from penstock.local.state import StateDirectory, write_atomically
@@ -122,7 +122,7 @@ class Operator:
     def _prepare(self, now_s: float) -> list[Prepared]:
         """Return what became of each model in the files, and forget those that are not there any more."""
         manifest = self.watch.manifest
-        prepared = [self.preparer.prepare(model, manifest) for model in manifest.models]
+        prepared, clashes = told_apart(self.preparer.prepare(model, manifest) for model in manifest.models)
         names = {item.model.name for item in prepared}
         for gone in self.models.keys() - names:
             del self.models[gone]
@@ -133,7 +133,7 @@ class Operator:
                 self.timeline.write(now_s, "Manifest", item.model.name, "wanted")
         self._applications.update({app.name: app for item in prepared for app in item.applications})
         self._tenants, problems = compile_tenants(manifest, self.state.pepper.read_bytes())
-        said = (*filter(None, [self.watch.problem]), *problems)
+        said = (*filter(None, [self.watch.problem]), *clashes, *problems)
         for text in said:
             if text not in self._said:
                 self.timeline.write(now_s, "Manifest", None, text)

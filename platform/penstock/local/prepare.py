@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +75,9 @@ class Preparer:
             )
         except ValueError as error:
             return Prepared(model=model, obstacle=Obstacle(reason="Invalid", message=str(error)))
+        except OSError as error:
+            text = f"spec.source: {error.filename} cannot be looked at: {error.strerror}; check the path and its rights"
+            return Prepared(model=model, obstacle=Obstacle(reason="WeightsMissing", message=text))
         return Prepared(model=model, applications=applications)
 
     async def close(self) -> None:
@@ -126,6 +129,30 @@ class Preparer:
         if making is None:
             self._making[folder] = asyncio.create_task(_make_tiny(folder, embed=task is Task.EMBED))
         raise _ObstacleError(Obstacle(reason="MakingWeights", message="the tiny model is being made", passing=True))
+
+
+def told_apart(prepared: Iterable[Prepared]) -> tuple[list[Prepared], list[str]]:
+    """Return the models that one Serve can tell apart, and what is wrong with the others, in words.
+
+    One whose application has the name of an earlier model's gets an obstacle. One that has an earlier model's own name,
+    in another namespace, is left out: nobody could say which of the two a request or a status is about.
+    """
+    kept: dict[str, Prepared] = {}
+    owners: dict[str, str] = {}
+    problems: list[str] = []
+    for item in prepared:
+        name = item.model.name
+        if name in kept:
+            text = f"Model {item.model.namespace}/{name}: there is a Model {kept[name].model.namespace}/{name} as well"
+            problems.append(f"{text}, and namespaces are not told apart on one machine; rename one of them")
+            continue
+        taken = next((app.name for app in item.applications if owners.setdefault(app.name, name) != name), None)
+        if taken is None:
+            kept[name] = item
+            continue
+        text = f"metadata.name: model {owners[taken]!r} comes to the same Serve application {taken!r}; rename one"
+        kept[name] = Prepared(model=item.model, obstacle=Obstacle(reason="NameTaken", message=text))
+    return list(kept.values()), problems
 
 
 class _ObstacleError(Exception):

@@ -70,10 +70,19 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(essence)).hexdigest()[:8]
 
 
-def application_name(model: str, accelerator_class: str, purchase: Purchase) -> str:
-    """Return the name of a variant's application: `MODEL--CLASS`, with `--spot` when it is bought as such."""
-    name = f"{model}--{accelerator_class}"
-    return name if purchase is Purchase.ON_DEMAND else f"{name}--{purchase.lower()}"
+def application_name(model: Model, placement: Placement) -> str:
+    """Return the name of a variant's application.
+
+    It is `MODEL--CLASS`, with `--spot` when it is bought as such, and with `--COUNT` when the model has placements that
+    differ in their count only. Two models may still come to one name (`a--b` on `c`, `a` on `b--c`).
+    """
+    parts = [model.name, placement.accelerator_class]
+    if placement.purchase is not Purchase.ON_DEMAND:
+        parts.append(placement.purchase.lower())
+    kind = (placement.accelerator_class, placement.purchase)
+    if sum((other.accelerator_class, other.purchase) == kind for other in model.placements) > 1:
+        parts.append(str(placement.count))
+    return "--".join(parts)
 
 
 def compile_application(
@@ -100,7 +109,7 @@ def compile_application(
     """
     spec = launch_spec(model, placement, accelerator, weights)
     return Application(
-        name=application_name(model.name, placement.accelerator_class, placement.purchase),
+        name=application_name(model, placement),
         model=model.name,
         accelerator_class=placement.accelerator_class,
         accelerators=placement.count,

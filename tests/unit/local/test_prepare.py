@@ -9,7 +9,7 @@ from penstock.api.manifest import Manifest
 from penstock.api.model import Model
 from penstock.local.brain import desired_applications, first_target
 from penstock.local.fit import Machine
-from penstock.local.prepare import Preparer
+from penstock.local.prepare import Preparer, told_apart
 from penstock.local.state import StateDirectory
 from penstock.serve.applications import application_config, spread
 from penstock.serve.status import ServeStatus
@@ -154,3 +154,42 @@ def test_a_variant_that_is_to_have_no_replica_is_not_deployed_to_be_stopped(prep
 )
 def test_a_model_begins_with_what_it_asks_for_within_its_bounds(spec, target):
     assert first_target(model(**spec)) == target
+
+
+def test_placements_that_differ_in_their_count_only_get_names_of_their_own(preparer):
+    wanted = model(accelerator=None, accelerators=[{"class": "cpu", "count": 1}, {"class": "cpu", "count": 2}])
+    assert [app.name for app in prepare(preparer, wanted).applications] == ["tiny--cpu--1", "tiny--cpu--2"]
+
+
+def test_a_model_whose_application_has_anothers_name_is_told_so_and_stops_nobody(preparer):
+    longer = CPU.model_copy(update={"metadata": CPU.metadata.model_copy(update={"name": "a--cpu"})})
+    one, other = named("tiny--a", accelerator="cpu:1"), named("tiny", accelerator="a--cpu:1")
+    manifest = Manifest(models=(one, other), accelerator_classes=(CPU, longer))
+    [first, second], problems = told_apart(preparer.prepare(item, manifest) for item in (one, other))
+    assert first.obstacle is None
+    assert second.obstacle is not None
+    assert second.obstacle.reason == "NameTaken"
+    assert "'tiny--a' comes to the same Serve application 'tiny--a--cpu'; rename one" in second.obstacle.message
+    assert (second.applications, problems) == ((), [])
+
+
+def test_of_two_models_with_one_name_in_two_namespaces_the_first_is_served(preparer):
+    one, other = named("tiny", namespace="red"), named("tiny", namespace="blue")
+    manifest = Manifest(models=(one, other), accelerator_classes=(CPU,))
+    [kept], [problem] = told_apart(preparer.prepare(item, manifest) for item in (one, other))
+    assert kept.model is one
+    assert problem.startswith("Model blue/tiny: there is a Model red/tiny as well")
+    assert problem.endswith("rename one of them")
+
+
+def test_a_path_that_the_system_refuses_is_an_obstacle_and_not_a_fault(preparer):
+    obstacle = prepare(preparer, source("file:///" + "long" * 100)).obstacle
+    assert obstacle is not None
+    assert obstacle.reason == "WeightsMissing"
+    assert "cannot be looked at: File name too long" in obstacle.message
+
+
+def named(name: str, namespace: str | None = None, **spec) -> Model:
+    wanted = model(**spec)
+    metadata = wanted.metadata.model_copy(update={"name": name, "namespace": namespace})
+    return wanted.model_copy(update={"metadata": metadata})
