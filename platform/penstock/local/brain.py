@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
-from penstock.api.model import AtCeiling, Model
+from penstock.api.model import Model
 from penstock.api.scaling import ScalingMode
 from penstock.local.replicas import Life, cold_start_s
 from penstock.local.status import Condition
 from penstock.scaling.decision import Decision, cause_of
 from penstock.scaling.law import decide
 from penstock.scaling.observe import LoadWindow
-from penstock.scaling.policy import ScalingPolicy
-from penstock.scaling.snapshot import Memory, Prices, ScalingSnapshot
+from penstock.scaling.policy import ScalingPolicy, prices_of, replica_bounds
+from penstock.scaling.snapshot import Memory, ScalingSnapshot
 from penstock.serve.applications import Application, spread
 from penstock.serve.plan import DesiredApplication
 from penstock.serve.status import ServeStatus
@@ -46,9 +47,9 @@ class ModelState:
         self, model: Model, window: LoadWindow, lives: Sequence[Life], applications: Sequence[Application], now_s: float
     ) -> bool:
         """Decide anew; return whether the target moved."""
-        if model.spec.scaling.mode is ScalingMode.EXTERNAL and self.target != model.spec.replicas:
-            self.target, self.cause = model.spec.replicas, "External"
-            return True
+        before = self.target
+        if model.spec.scaling.mode is ScalingMode.EXTERNAL:
+            self.target = first_target(model)
         policy = ScalingPolicy.from_model(model)
         self.snapshot = window.snapshot(
             model.name,
@@ -56,31 +57,25 @@ class ModelState:
             replicas=[(life.id, life.phase, life.since_s) for life in lives],
             target=self.target,
             cold_start_s=cold_start_s(self.cold_starts_s),
-            prices=prices(model, applications),
+            prices=prices_of(model, max((app.usd_per_hour for app in applications), default=Decimal(0))),
             memory=self.memory,
             fast_window_s=policy.panic_window_s,
         )
         self.decision = decide(self.snapshot, policy)
         self.memory = self.decision.memory
-        if self.decision.target_after == self.target:
+        self.target = self.decision.target_after
+        if self.target == before:
             return False
-        self.target, self.cause = self.decision.target_after, cause_of(self.decision)
+        self.cause = cause_of(self.decision)
         return True
 
 
 def first_target(model: Model) -> int:
-    """Return the replicas a model begins with: those it asks for, within its bounds."""
-    scaling = model.spec.scaling
-    if scaling.mode is ScalingMode.EXTERNAL:
-        return model.spec.replicas
-    return min(max(model.spec.replicas, scaling.min_replicas), scaling.max_replicas)
-
-
-def prices(model: Model, applications: Sequence[Application]) -> Prices:
-    """Return what a replica costs, by the dearest placement, and the ceiling if it binds."""
-    ceiling = model.spec.cost.ceiling_per_hour if model.spec.cost.at_ceiling is AtCeiling.HOLD else None
-    dearest = max((app.usd_per_hour for app in applications), default=0)
-    return Prices(usd_per_replica_hour=str(dearest), ceiling_usd_per_hour=None if ceiling is None else str(ceiling))
+    """Return the replicas a model begins with, or has in mode External: those it asks for that its bounds allow."""
+    if model.spec.scaling.mode is ScalingMode.EXTERNAL:
+        return sum(spread(model.spec.replicas, model.placements))
+    least, most = replica_bounds(model)
+    return min(max(model.spec.replicas, least), most)
 
 
 def desired_applications(

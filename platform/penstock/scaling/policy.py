@@ -71,13 +71,14 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def from_model(cls, model: Model, *, disabled_bounds: frozenset[str] = frozenset()) -> Self:
         """Return what a Model asks for. Prices, and the ceiling with them, come with the snapshot."""
         scaling, slo = model.spec.scaling, model.spec.slo
+        least, most = replica_bounds(model)
         return cls(
             mode=scaling.mode,
-            min_replicas=scaling.min_replicas,
-            max_replicas=scaling.max_replicas,
+            min_replicas=least,
+            max_replicas=most,
             target_pressure=float(scaling.target_pressure),
             scale_down_after_s=scaling.scale_down_after_seconds,
-            scale_to_zero_after_s=scaling.idle_seconds_to_zero,
+            scale_to_zero_after_s=None if least else scaling.idle_seconds_to_zero,
             panic_window_s=scaling.panic_window_seconds,
             ttft_slo_s=_seconds(slo.time_to_first_token_milliseconds),
             tpot_slo_s=_seconds(slo.time_per_output_token_milliseconds),
@@ -93,6 +94,20 @@ class ScalingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 BOUND_NAMES = frozenset({"kv", "throughput", "sequences", "latency", "waiting"})
 """Everything that may ask for replicas. Limits (`min`, `max`, `ceiling`, `step`) are not bounds and always hold."""
+
+
+def replica_bounds(model: Model) -> tuple[int, int]:
+    """Return the fewest and the most replicas that a Model's scaling and its placements allow together.
+
+    More than its placements have room for could never be placed, and the law would wait for them as supply to come.
+    Where the minima of placements add up to more than `scaling.maxReplicas`, they count.
+    """
+    scaling, placements = model.spec.scaling, model.placements
+    held = sum(placement.min_replicas or 0 for placement in placements)
+    least, most = max(scaling.min_replicas, held), max(scaling.max_replicas, held)
+    limits = [placement.max_replicas for placement in placements if placement.max_replicas is not None]
+    room = sum(limits) if len(limits) == len(placements) else most
+    return min(least, room), min(most, room)
 
 
 def prices_of(model: Model, usd_per_replica_hour: Decimal) -> Prices:

@@ -60,3 +60,27 @@ def test_prices_carry_the_ceiling():
 def test_a_policy_out_of_range_is_refused_with_the_remedy(fields, message):
     with pytest.raises(ValueError, match=message):
         ScalingPolicy(**fields)
+
+
+def on_two_classes(first, second, **scaling):
+    placements = [{"class": "a", **first}, {"class": "b", **second}]
+    return ScalingPolicy.from_model(model(accelerator=None, accelerators=placements, scaling=scaling))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "scaling", "bounds"),
+    [
+        ({"maxReplicas": 2}, {"maxReplicas": 1}, {"maxReplicas": 9}, (1, 3)),
+        ({"maxReplicas": 2}, {}, {"maxReplicas": 9}, (1, 9)),
+        ({"minReplicas": 2}, {"minReplicas": 1}, {"maxReplicas": 9}, (3, 9)),
+        ({"minReplicas": 2}, {"minReplicas": 2}, {"maxReplicas": 3}, (4, 4)),
+    ],
+)
+def test_a_target_is_never_one_that_the_placements_cannot_hold(first, second, scaling, bounds):
+    policy = on_two_classes(first, second, **scaling)
+    assert (policy.min_replicas, policy.max_replicas) == bounds
+
+
+def test_a_placement_that_keeps_a_replica_keeps_the_model_from_zero():
+    policy = on_two_classes({"minReplicas": 1}, {}, minReplicas=0, maxReplicas=2)
+    assert (policy.min_replicas, policy.scale_to_zero_after_s) == (1, None)
