@@ -48,8 +48,8 @@ def command(*, shape: str, json_file: Path | None, records: Path | None, **optio
     Lengths are N, LOW-HIGH (uniform) or lognormal:MEDIAN:SIGMA:MAX, in tokens. Exits with 1 if any request failed.
     """
     import msgspec  # imports wait until the command runs
-    from rich.console import Console
 
+    from penstock.console import open_console
     from penstock_loadtest.errors import LoadRunError, LoadSettingsError
     from penstock_loadtest.run import run_headless
     from penstock_loadtest.settings import LoadSettings, Shape
@@ -61,7 +61,7 @@ def command(*, shape: str, json_file: Path | None, records: Path | None, **optio
         raise UserError(str(error)) from error
     except LoadRunError as error:
         raise click.ClickException(str(error)) from error
-    print_report(Console(), report)
+    print_report(open_console(), report)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")

@@ -27,13 +27,12 @@ def command(
 
     A row is {bench, subject, metric, unit, median, min, max, rounds}. A benchmark whose answers are wrong fails.
     """
-    from rich.console import Console  # imports wait until the command runs
-
+    from penstock.console import open_console  # imports wait until the command runs
     from penstock_loadtest.bench.registry import BENCHMARKS, BenchSettings
     from penstock_loadtest.bench.session import run_session, write_report
     from penstock_loadtest.errors import BenchError, LoadSettingsError
 
-    console = Console()
+    console = open_console()
     if list_only:
         for name, entry in BENCHMARKS.items():
             console.print(f"{name}: {entry.summary}", highlight=False)

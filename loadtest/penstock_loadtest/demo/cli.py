@@ -21,15 +21,15 @@ def command(out: Path) -> None:
     Takes some minutes on two cores. The model has random weights: it says noise.
     """
     import msgspec
-    from rich.console import Console
 
+    from penstock.console import open_console
     from penstock_loadtest.demo.page import write_page
     from penstock_loadtest.demo.scenario import run_scenario
     from penstock_loadtest.demo.show import print_report
     from penstock_loadtest.demo.summary import make_report
     from penstock_loadtest.demo.watch import DemoError
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     out.mkdir(parents=True, exist_ok=True)
     try:
         evidence = run_scenario(out, lambda line: console.print(line, markup=False, soft_wrap=True))

@@ -40,7 +40,7 @@ def command(context: click.Context, state: Path | None, since: str | None, by: s
     """Report what a platform's tokens cost, running or ended: who used what, what was idle, what was paid."""
     if context.invoked_subcommand is not None:
         return
-    from penstock.cost.report import build_report  # noqa: PLC0415
+    from penstock.cost.report import build_report
 
     now_s = time.time()
     since_s = None if since is None else _moment(since, now_s)
@@ -58,7 +58,7 @@ def command(context: click.Context, state: Path | None, since: str | None, by: s
 @_output
 def receipt(request: str, state: Path | None, output: str) -> None:
     """Print what one request cost. ID is the answer's `x-request-id`."""
-    from penstock.cost.receipts import receipt_of  # noqa: PLC0415
+    from penstock.cost.receipts import receipt_of
 
     with _snapshot(state) as ledger:
         found = receipt_of(ledger, request, now_s=time.time())
@@ -79,7 +79,7 @@ def receipt(request: str, state: Path | None, output: str) -> None:
 @_output
 def formula(gpu_hourly: float, tokens_per_second: float, output: str) -> None:
     """Print the textbook price per million tokens of accelerators that are never idle."""
-    from penstock.cost.identity import usd_per_million_tokens  # noqa: PLC0415
+    from penstock.cost.identity import usd_per_million_tokens
 
     for option, value in (("--gpu-hourly", gpu_hourly), ("--tokens-per-second", tokens_per_second)):
         if not 0 < value < float("inf"):
@@ -95,9 +95,9 @@ def formula(gpu_hourly: float, tokens_per_second: float, output: str) -> None:
 
 @contextmanager
 def _snapshot(state: Path | None) -> Iterator[Ledger]:
-    from penstock.cost.ledger import snapshot_of  # noqa: PLC0415
-    from penstock.cost.schema import LedgerVersionError  # noqa: PLC0415
-    from penstock.local.state import StateDirectory  # noqa: PLC0415
+    from penstock.cost.ledger import snapshot_of
+    from penstock.cost.schema import LedgerVersionError
+    from penstock.local.state import StateDirectory
 
     directory = StateDirectory.resolve(state)
     if not directory.ledger.exists() and not directory.spool.is_dir():
@@ -125,22 +125,23 @@ def _moment(text: str, now_s: float) -> float:
 
 
 def _echo_json(value: Any) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich import box  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+
+    from penstock.console import open_console
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    open_console().print(table)
 
 
 def _print_report(report: CostReport, by: str) -> None:

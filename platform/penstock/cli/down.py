@@ -19,9 +19,9 @@ def command(state: Path | None) -> None:
     Works as well after the operator was killed. The ledger, the decisions and the logs stay, for `penstock cost` and
     `penstock why`.
     """
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from penstock.local.down import take_down  # noqa: PLC0415
-    from penstock.local.state import StateDirectory  # noqa: PLC0415
+    from penstock.local.down import take_down
+    from penstock.local.state import StateDirectory
 
     click.echo(asyncio.run(take_down(StateDirectory.resolve(state))))

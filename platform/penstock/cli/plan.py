@@ -38,13 +38,13 @@ def command(ctx: click.Context, paths: tuple[Path, ...], output: str, prompt_tok
         raise UserError(f"no Model in {', '.join(str(path) for path in paths)}: name a file that holds one")
     rows = [row for model in manifest.models for row in _rows(model, manifest, prompt_tokens, output_tokens)]
     if output == "json":
-        import json  # noqa: PLC0415
+        import json
 
         click.echo(json.dumps([{key: value for key, value in row.items() if key != "fit"} for row in rows], indent=2))
     else:
-        from rich.console import Console  # noqa: PLC0415
+        from penstock.console import open_console
 
-        console = Console()
+        console = open_console()
         for row in rows:
             _print(console, row)
     if any(row["problem"] for row in rows):
@@ -52,7 +52,7 @@ def command(ctx: click.Context, paths: tuple[Path, ...], output: str, prompt_tok
 
 
 def _load(paths: tuple[Path, ...]) -> Manifest:
-    from penstock.api import ManifestError, load_files  # noqa: PLC0415
+    from penstock.api import ManifestError, load_files
 
     try:
         return load_files(paths)
@@ -68,10 +68,10 @@ def _geometry(model: Model) -> Geometry:
         LookupError: it is not known here; the message says what would make it known.
         ValueError: the folder's `config.json` does not say it.
     """
-    import json  # noqa: PLC0415
+    import json
 
-    from penstock.api import parse_source  # noqa: PLC0415
-    from penstock.catalog import find, from_config, models, weights_uri  # noqa: PLC0415
+    from penstock.api import parse_source
+    from penstock.catalog import find, from_config, models, weights_uri
 
     entry = find(model)
     if entry is not None:
@@ -98,7 +98,7 @@ def _geometry(model: Model) -> Geometry:
 
 def _rows(model: Model, manifest: Manifest, prompt_tokens: int, output_tokens: int) -> list[dict[str, Any]]:
     """Return the plan of a Model on each of its placements, as JSON data with the `Fit` beside it."""
-    from penstock.catalog import accelerator_classes, assess  # noqa: PLC0415
+    from penstock.catalog import accelerator_classes, assess
 
     classes = {c.name: c for c in (*accelerator_classes(), *manifest.accelerator_classes)}.values()
     rows: list[dict[str, Any]] = []
@@ -144,8 +144,8 @@ def _numbers(fit: Fit, prompt_tokens: int, output_tokens: int) -> dict[str, Any]
 
 def _print(console: Console, row: dict[str, Any]) -> None:
     """Print one placement's budget and its verdict."""
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
 
     title = f"{row['model']} on {row['class']}:{row['count']}"
     if row["fit"] is not None:

@@ -17,11 +17,10 @@ import click
 @click.pass_context
 def command(ctx: click.Context, state: Path | None, output: str) -> None:
     """Show models, replicas and conditions of the platform that `penstock up` runs. Exit code 1 when none runs."""
-    from rich.console import Console  # noqa: PLC0415
-
-    from penstock.local.journal import read_status  # noqa: PLC0415
-    from penstock.local.state import StateDirectory  # noqa: PLC0415
-    from penstock.local.view import render_details  # noqa: PLC0415
+    from penstock.console import open_console
+    from penstock.local.journal import read_status
+    from penstock.local.state import StateDirectory
+    from penstock.local.view import render_details
 
     directory = StateDirectory.resolve(state)
     status = read_status(directory.status)
@@ -37,4 +36,4 @@ def command(ctx: click.Context, state: Path | None, output: str) -> None:
     if output == "json":
         click.echo(directory.status.read_text())
         return
-    Console().print(render_details(status))
+    open_console().print(render_details(status))

@@ -48,10 +48,10 @@ def command(
     Starts Ray and the gateway, keeps replicas as the files and the load ask for, and follows edits to the files.
     Ctrl-C (or `penstock down`) takes everything down; ledger, decisions and logs stay in the state directory.
     """
-    from penstock.local.gateway import require_gateway  # noqa: PLC0415
-    from penstock.local.ray_head import require_engine  # noqa: PLC0415
-    from penstock.local.state import StateDirectory  # noqa: PLC0415
-    from penstock.local.terminal import serve_detached, serve_here  # noqa: PLC0415
+    from penstock.local.gateway import require_gateway
+    from penstock.local.ray_head import require_engine
+    from penstock.local.state import StateDirectory
+    from penstock.local.terminal import serve_detached, serve_here
 
     manifest = _load(paths)
     require_engine()
@@ -66,9 +66,9 @@ def command(
 
 
 def _load(paths: tuple[Path, ...]) -> Manifest:
-    from penstock.api.errors import ManifestError  # noqa: PLC0415
-    from penstock.api.load import load_files  # noqa: PLC0415
-    from penstock.errors import UserError  # noqa: PLC0415
+    from penstock.api.errors import ManifestError
+    from penstock.api.load import load_files
+    from penstock.errors import UserError
 
     try:
         manifest = load_files(paths)
@@ -80,10 +80,10 @@ def _load(paths: tuple[Path, ...]) -> Manifest:
 
 
 def _options(paths: tuple[Path, ...], settings: dict[str, object]) -> Options:
-    from penstock.local.gateway import GatewayAddress  # noqa: PLC0415
-    from penstock.local.lifecycle import Options  # noqa: PLC0415
-    from penstock.local.ports import LOOPBACK, claim_port  # noqa: PLC0415
-    from penstock.local.ray_head import RayPorts  # noqa: PLC0415
+    from penstock.local.gateway import GatewayAddress
+    from penstock.local.lifecycle import Options
+    from penstock.local.ports import LOOPBACK, claim_port
+    from penstock.local.ray_head import RayPorts
 
     def port(option: str, host: str = LOOPBACK) -> int:
         wanted = settings[option.removeprefix("--").replace("-", "_")]

@@ -20,12 +20,12 @@ import click
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(model: str, count: int, state: Path | None, output: str) -> None:
     """Tell why MODEL has the replicas it has: its last scaling decisions, oldest first."""
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
-    from penstock.errors import UserError  # noqa: PLC0415
-    from penstock.local.state import StateDirectory  # noqa: PLC0415
-    from penstock.scaling.explain import explain  # noqa: PLC0415
-    from penstock.scaling.log import known_models, last_decisions  # noqa: PLC0415
+    from penstock.errors import UserError
+    from penstock.local.state import StateDirectory
+    from penstock.scaling.explain import explain
+    from penstock.scaling.log import known_models, last_decisions
 
     path = StateDirectory.resolve(state).decisions
     decisions = last_decisions(path, model, count)

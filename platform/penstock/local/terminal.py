@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from penstock.api.manifest import Manifest
+from penstock.console import open_console
 from penstock.errors import UserError
 from penstock.local.journal import read_status
 from penstock.local.lifecycle import Options, Running
@@ -33,7 +34,7 @@ def serve_here(state: StateDirectory, options: Options, manifest: Manifest) -> N
         filename=operator_log(state), level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    console = Console()
+    console = open_console()
 
     async def show(running: Running) -> None:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -55,7 +56,7 @@ def serve_detached(state: StateDirectory, options: Options, timeout_s: float) ->
     Raises:
         UserError: the platform did not start, or was not done in time (it runs on then).
     """
-    console = Console()
+    console = open_console()
     status = _wait(state, spawn(state, options), console, time.monotonic() + timeout_s)
     console.print(render(status))
     bad = [model.name for model in status.models if trouble(model) is not None]
