@@ -8,7 +8,7 @@ from penstock.scaling.bounds import View, attained
 from penstock.scaling.decision import Guard, Limit
 from penstock.scaling.demand import is_any, is_known
 from penstock.scaling.policy import ScalingPolicy
-from penstock.scaling.snapshot import Demand, Memory, ScalingSnapshot
+from penstock.scaling.snapshot import Memory, ScalingSnapshot
 from penstock.scaling.supply import Supply
 
 
@@ -85,20 +85,27 @@ def remember(snapshot: ScalingSnapshot, policy: ScalingPolicy, supply: Supply) -
     )
 
 
-def floor_of(policy: ScalingPolicy, demand: Demand) -> Limit:
+def floor_of(view: View) -> Limit:
     """Return the least number of replicas: the minimum, or none once idle for long enough to scale to zero."""
+    policy, demand = view.policy, view.snapshot.demand
     after_s = policy.scale_to_zero_after_s
-    if after_s is not None and is_idle(policy, demand):
+    if after_s is not None and is_idle(view):
         return Limit(name="min", replicas=0, why=f"idle for {demand.idle_s:.0f} s, {after_s:g} s let all replicas go")
     if policy.min_replicas == 0:
         return Limit(name="min", replicas=1, why="one replica until idle for long enough to scale to zero")
     return Limit(name="min", replicas=policy.min_replicas, why=f"the minimum is {policy.min_replicas}")
 
 
-def is_idle(policy: ScalingPolicy, demand: Demand) -> bool:
-    """Return whether nothing has been asked for long enough to scale to zero. That somebody looked, `stale` says."""
-    after_s = policy.scale_to_zero_after_s
-    return after_s is not None and not is_any(demand) and demand.idle_s >= after_s
+def is_idle(view: View) -> bool:
+    """Return whether nothing has been asked for long enough to scale to zero. That somebody looked, `stale` says.
+
+    A replica that starts, or has not been ready for as long, is waited for: else one whose cold start takes longer than
+    the idle time would go before it has served the request that woke it, time and again.
+    """
+    after_s, demand, supply = view.policy.scale_to_zero_after_s, view.snapshot.demand, view.supply
+    if after_s is None or is_any(demand) or demand.idle_s < after_s:
+        return False
+    return not supply.starting and view.snapshot.at_s - supply.newest_ready_s >= after_s
 
 
 def caps_of(snapshot: ScalingSnapshot, policy: ScalingPolicy, supply: Supply, floor: Limit) -> tuple[Limit, ...]:

@@ -30,7 +30,7 @@ def decide(snapshot: ScalingSnapshot, policy: ScalingPolicy) -> Decision:
         The decision. Its `memory` belongs into the next snapshot, its `target_after` becomes the next target.
     """
     view = _view(snapshot, policy)
-    floor = floor_of(policy, snapshot.demand)
+    floor = floor_of(view)
     evidence = Evidence(
         view=view,
         bounds=all_bounds(view),
@@ -95,7 +95,7 @@ def _choose(evidence: Evidence, calm_since_s: float | None) -> Choice:
 def _down_or_hold(evidence: Evidence, wanted: int, calm_since_s: float | None) -> Choice:
     snapshot, policy = evidence.view.snapshot, evidence.view.policy
     target, floor, keeper = snapshot.target, evidence.floor, evidence.keeper
-    if not evidence.excited and target > 0 and is_idle(policy, snapshot.demand) and _keeps(evidence) == 0:
+    if not evidence.excited and target > 0 and is_idle(evidence.view) and _keeps(evidence) == 0:
         return Choice(target=0, wanted=wanted, ruling="idle", reason=floor.why)
     if target <= floor.replicas:
         return Choice(target=target, wanted=wanted, ruling=floor.name, reason=floor.why)

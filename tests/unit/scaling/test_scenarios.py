@@ -137,6 +137,16 @@ def test_an_idle_model_scales_to_zero_and_wakes_for_the_first_request():
     assert (woken.target_after, woken.ruling) == (1, "throughput")
 
 
+def test_a_cold_start_longer_than_the_idle_time_does_not_end_before_it_has_served():
+    policy = ScalingPolicy(min_replicas=0, max_replicas=4, scale_to_zero_after_s=60)
+    asleep = demand(rps=0.0, idle_s=120.0)
+    coming = snapshot(starting(), demand=asleep)
+    assert decide(coming, policy).target_after == 1
+    young = ready(kv_usage=0.0, running=0, since_s=AT_S - 59)
+    assert decide(snapshot(young, demand=asleep), policy).target_after == 1
+    assert decide(later(snapshot(young, demand=asleep), 1), policy).target_after == 0
+
+
 def test_idleness_that_no_gateway_vouches_for_moves_nothing():
     policy = ScalingPolicy(min_replicas=0, max_replicas=4, scale_to_zero_after_s=600)
     asleep = demand(rps=0.0, idle_s=9_999.0, report_age_s=60.0)
