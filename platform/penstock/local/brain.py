@@ -91,3 +91,21 @@ def desired_applications(
         for application, count in zip(applications, counts, strict=True)
         if count > 0 or application.name in observed.applications
     ]
+
+
+def as_it_runs(applications: Sequence[Application], observed: ServeStatus) -> list[DesiredApplication]:
+    """Return what Serve has of a model that cannot be served as it is now wanted: it stays, with as many replicas.
+
+    What Serve is building has no count yet, and keeps the one that it was given.
+    """
+    desired: list[DesiredApplication] = []
+    for application in applications:
+        app = observed.applications.get(application.name)
+        if app is None or app.status == "DELETING":
+            continue
+        target = app.target
+        if target is None:
+            deployments = (app.config or {}).get("deployments") or [{}]
+            target = deployments[0].get("num_replicas") or 1
+        desired.append(DesiredApplication(application=application, target=target))
+    return desired

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from penstock.local.replicas import Life
+from penstock.local.retries import FIRST_WAIT_S, LONGEST_WAIT_S
 from penstock.local.status import Condition, ConditionType
+from penstock.scaling.decision import Decision
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.status import ObservedApplication, failure_reason
 
@@ -38,6 +40,7 @@ def judge(
     applications: Sequence[ObservedApplication],
     obstacle: Obstacle | None,
     died: str | None = None,
+    decision: Decision | None = None,
 ) -> tuple[Statement, ...]:
     """Return what holds of a model now.
 
@@ -47,12 +50,13 @@ def judge(
         applications: Its applications as Serve has them.
         obstacle: What keeps it from Serve.
         died: Which replica died and is being replaced, in words.
+        decision: The last one about its replicas.
     """
     ready = sum(life.phase is ReplicaPhase.READY for life in lives)
     failures = [app for app in applications if app.has_failed]
     return (
         _fits(obstacle),
-        _ready(target, ready, obstacle, failures),
+        _ready(target, ready, obstacle, failures, decision),
         _progressing(target, ready, lives, applications, obstacle),
         _degraded(target, ready, obstacle, failures, died),
     )
@@ -76,7 +80,13 @@ def _fits(obstacle: Obstacle | None) -> Statement:
     return Statement(type=ConditionType.FITS, status=True, reason="Fits", message="")
 
 
-def _ready(target: int, ready: int, obstacle: Obstacle | None, failures: Sequence[ObservedApplication]) -> Statement:
+def _ready(
+    target: int,
+    ready: int,
+    obstacle: Obstacle | None,
+    failures: Sequence[ObservedApplication],
+    decision: Decision | None,
+) -> Statement:
     def say(status: bool, reason: str, message: str) -> Statement:
         return Statement(type=ConditionType.READY, status=status, reason=reason, message=message)
 
@@ -86,6 +96,12 @@ def _ready(target: int, ready: int, obstacle: Obstacle | None, failures: Sequenc
         return say(False, obstacle.reason, obstacle.message)
     if failures:
         return say(False, "EngineFailed", failure_reason(failures[0].message))
+    if target == 0 and decision is not None and decision.ruling == "ceiling":
+        return say(False, "CostCeiling", f"{decision.reason} Raise spec.cost.ceilingPerHour or use a cheaper class")
+    if target == 0 and decision is not None and decision.ruling == "external":
+        return say(
+            False, "NoReplicas", "spec.replicas is 0, and scaling.mode External leaves it so; set it to 1 or more"
+        )
     if target == 0:
         return say(True, "ScaledToZero", "idle; the next request starts a replica")
     return say(False, "Starting", "no replica answers yet")
@@ -125,8 +141,9 @@ def _degraded(
     if failures:
         reason = "EngineFailed"
         message = (
-            f"{failure_reason(failures[0].message)}; Serve tried three times and waits: mend the model's file, "
-            "and it is tried again"
+            f"{failure_reason(failures[0].message)}; Serve tried three times and gave up: mend the model's file, "
+            "and it is tried again at once. While no replica runs it is tried anew by itself as well, "
+            f"after {FIRST_WAIT_S:.0f} s at first and {LONGEST_WAIT_S:.0f} s at most"
         )
     elif obstacle is not None and not obstacle.passing:
         reason, message = obstacle.reason, obstacle.message

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx2
+import msgspec
 
+from penstock.api.manifest import Manifest
+from penstock.api.model import Model
 from penstock.cost.records import ReplicaEventKind
 from penstock.cost.spool import SpoolWriter
 from penstock.local.accounts import Accounts
-from penstock.local.brain import ModelState, desired_applications
+from penstock.local.brain import ModelState, as_it_runs, desired_applications
 from penstock.local.conditions import Obstacle, judge, restate
 from penstock.local.endpoints import compile_snapshot
 from penstock.local.gateway import GatewayAddress, wait_for_version
@@ -28,6 +31,7 @@ from penstock.local.observe import Sight, look
 from penstock.local.prepare import Prepared, Preparer, told_apart
 from penstock.local.reconciler import Reconciler
 from penstock.local.replicas import Life, Step, advance, event
+from penstock.local.retries import Retries
 from penstock.local.state import StateDirectory, write_atomically
 from penstock.local.status import ConditionType, PlatformStatus
 from penstock.local.teller import Teller
@@ -38,12 +42,14 @@ from penstock.scaling.observe import LoadWindow
 from penstock.serve.applications import Application, ServeOptions
 from penstock.serve.client import ServeClient
 from penstock.serve.errors import ServeError
-from penstock.serve.plan import DesiredApplication
+from penstock.serve.plan import DesiredApplication, whole_config
 from penstock.serve.status import ServeStatus
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
+_FOLLOW_S = 0.1
+"""Pause between two looks at replicas that end, when nothing else is left to do."""
 _LOADS_EVERY = 2
 """Ticks between two readings of loads and two decisions: once a second."""
 _ROUTE_AWAY_S = 3.0
@@ -83,6 +89,7 @@ class Operator:
         """Make the parts that call back."""
         self.reconciler = Reconciler(self.client, self.serve_options, self._route_away)
         self.meter = Meter(self.spool.append, clock=self.clock)
+        self.retries = Retries()
         self.window = LoadWindow()
         self.decisions = DecisionLog(self.state.decisions)
         self.teller = Teller(self.state.status, self.base, self.accounts)
@@ -122,7 +129,7 @@ class Operator:
     def _prepare(self, now_s: float) -> list[Prepared]:
         """Return what became of each model in the files, and forget those that are not there any more."""
         manifest = self.watch.manifest
-        prepared, clashes = told_apart(self.preparer.prepare(model, manifest) for model in manifest.models)
+        prepared, clashes = told_apart(self._prepare_one(model, manifest) for model in manifest.models)
         names = {item.model.name for item in prepared}
         for gone in self.models.keys() - names:
             del self.models[gone]
@@ -140,9 +147,17 @@ class Operator:
         self._said = said
         return prepared
 
+    def _prepare_one(self, model: Model, manifest: Manifest) -> Prepared:
+        item = self.preparer.prepare(model, manifest)
+        applications = tuple(self.retries.applied(app) for app in item.applications)
+        return msgspec.structs.replace(item, applications=applications)
+
     def _follow(self, serve: ServeStatus, now_s: float) -> None:
         """Bring the lives of replicas up to what Serve says, and write each step down."""
         self.serve_status = serve
+        for name in self.retries.observe(serve, now_s):
+            if name in self._applications:
+                self.timeline.write(now_s, "Deploy", self._applications[name].model, f"{name} is tried once more")
         causes = {name: state.cause for name, state in self.models.items()}
         self.lives, steps = advance(
             self.lives,
@@ -179,6 +194,20 @@ class Operator:
             if step.cause == "EngineDied" and state is not None:
                 state.died = f"replica {life.id} (pid {life.pid}) died; Serve starts another in its place"
 
+    async def leave(self, within_s: float) -> None:
+        """Have Serve stop every replica, and follow each to its end for as long as `within_s`.
+
+        Raises:
+            ServeError: Serve does not answer.
+        """
+        for state in self.models.values():
+            state.cause = "Down"
+        await self.client.put(whole_config((), ServeStatus(started=True, applications={}), self.serve_options))
+        deadline_s = time.monotonic() + within_s
+        while self.lives and time.monotonic() < deadline_s:
+            await asyncio.sleep(_FOLLOW_S)
+            self._follow(await self.client.status(), self.clock())
+
     def end_lives(self, cause: str) -> None:
         """Write the end of every replica that is left: the platform goes down."""
         now_s = self.clock()
@@ -190,6 +219,8 @@ class Operator:
         if sight.gateway is not None:
             self.window.gateway(sight.gateway, now_s)
         for replica, reading in sight.engines.items():
+            if replica not in self.lives:
+                continue  # it ended while it was being read: what is kept of it has been forgotten
             self.window.engine(replica, reading, now_s)
             self.teller.take(replica, reading, now_s)
 
@@ -245,11 +276,7 @@ class Operator:
             else:
                 # A model that runs and is edited into something impossible keeps running as it was.
                 running = [app for app in self._applications.values() if app.model == item.model.name]
-                desired += [
-                    DesiredApplication(application=app, target=serve.applications[app.name].target or 1)
-                    for app in running
-                    if app.name in serve.applications
-                ]
+                desired += as_it_runs(running, serve)
         return desired
 
     def _judge(self, prepared: list[Prepared], now_s: float) -> None:
@@ -260,7 +287,7 @@ class Operator:
                 serve.applications[app.name] for app in item.applications if serve and app.name in serve.applications
             ]
             lives = self._lives_of(name)
-            said = judge(state.target, lives, observed, self._obstacle(item), state.died)
+            said = judge(state.target, lives, observed, self._obstacle(item), state.died, state.decision)
             conditions = restate(said, state.conditions, now_s)
             known = {condition.type: condition for condition in state.conditions}
             for condition in conditions:

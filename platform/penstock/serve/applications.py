@@ -62,12 +62,15 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     drain_timeout_s: float
     """How long a stream may go on in a replica that is being stopped."""
+    attempt: int = 0
+    """Counts the times that it was given to Serve anew because Serve had given up on it."""
 
     @property
     def revision(self) -> str:
-        """Eight hex digits over everything that calls for new replicas when it changes."""
+        """Eight hex digits over everything that calls for new replicas when it changes, and the attempt after the first."""
         essence = (self.argv, self.num_cpus, self.num_gpus, sorted(self.resources.items()), sorted(self.env.items()))
-        return hashlib.sha256(msgspec.json.encode(essence)).hexdigest()[:8]
+        digest = hashlib.sha256(msgspec.json.encode(essence)).hexdigest()[:8]
+        return f"{digest}-{self.attempt}" if self.attempt else digest
 
 
 def application_name(model: Model, placement: Placement) -> str:

@@ -2,10 +2,14 @@
 
 from decimal import Decimal
 
+import msgspec
+
 from penstock.api.model import Model
-from penstock.local.brain import ModelState, first_target
+from penstock.local.brain import ModelState, as_it_runs, first_target
 from penstock.scaling.observe import LoadWindow
-from tests.unit.serve.fakes import application
+from penstock.serve.applications import ServeOptions
+from penstock.serve.plan import DesiredApplication, plan
+from tests.unit.serve.fakes import Serve, application
 
 NOW_S = 1_000.0
 
@@ -37,3 +41,32 @@ def test_the_ceiling_counts_every_replica_at_the_dearest_price():
     placed = [application("a", usd_per_hour=Decimal("0.1")), application("b", usd_per_hour=Decimal("0.5"))]
     assert state.think(wanted, LoadWindow(), [], placed, NOW_S)
     assert (state.target, state.cause) == (2, "CostCeiling")
+
+
+def running(target: int) -> Serve:
+    serve, options = Serve(), ServeOptions(http_host="127.0.0.1")
+    for _ in range(2):
+        for action in plan([DesiredApplication(application=application("t"), target=target)], serve.status(), options):
+            serve.apply(action)
+        serve.build()
+    return serve
+
+
+def test_a_model_edited_into_something_impossible_keeps_its_replicas_and_its_sleep():
+    for target in (0, 1, 3):
+        [kept] = as_it_runs([application("t")], running(target).status())
+        assert kept.target == target
+
+
+def test_a_model_edited_into_something_impossible_while_serve_builds_it_keeps_its_number():
+    serve = running(3)
+    serve.building.add("t")
+    [kept] = as_it_runs([application("t")], serve.status())
+    assert kept.target == 3
+
+
+def test_what_serve_is_deleting_or_never_had_does_not_come_back():
+    observed = running(1).status()
+    deleting = msgspec.structs.replace(observed.applications["t"], status="DELETING")
+    observed = msgspec.structs.replace(observed, applications={"t": deleting})
+    assert as_it_runs([application("t"), application("u")], observed) == []

@@ -5,6 +5,7 @@ import pytest
 from penstock.local.conditions import Obstacle, judge, restate
 from penstock.local.replicas import Life
 from penstock.local.status import ConditionType
+from penstock.scaling.decision import Decision, Direction
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.status import ObservedApplication
 from tests.unit.serve.fakes import application
@@ -32,8 +33,8 @@ READY, STARTING, DRAINING = (
 )
 
 
-def said(target, lives, *, applications=(), obstacle=None, died=None):
-    statements = judge(target, lives, applications, obstacle, died)
+def said(target, lives, *, applications=(), obstacle=None, died=None, decision=None):
+    statements = judge(target, lives, applications, obstacle, died, decision)
     assert {statement.type for statement in statements} == set(ConditionType)
     return {statement.type.value: (statement.status, statement.reason) for statement in statements}
 
@@ -103,3 +104,14 @@ def test_a_condition_keeps_its_time_until_its_status_turns():
     assert since == [10.0, 10.0, 30.0]
     reasons = [{c.type: c.reason for c in conditions}[ConditionType.READY] for conditions in (first, second, third)]
     assert reasons == ["MakingWeights", "Starting", "ReplicasReady"]
+
+
+@pytest.mark.parametrize(
+    ("ruling", "ready"),
+    [("ceiling", (False, "CostCeiling")), ("external", (False, "NoReplicas")), ("idle", (True, "ScaledToZero"))],
+)
+def test_only_what_a_request_wakes_is_called_scaled_to_zero(ruling, ready):
+    decision = Decision(
+        model="t", at_s=0.0, target_before=0, target_after=0, direction=Direction.HOLD, ruling=ruling, reason="Why."
+    )
+    assert said(0, [], decision=decision)["Ready"] == ready
