@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 _SEGMENT_PERIOD_S = 3.0
 _SUPERVISE_PERIOD_S = 1.0
 _REPLICAS_GONE_S = 20.0
+_PROCESSES_GONE_S = 5.0
+"""From Serve's word that a replica has ended to the end of its process."""
 _LONGEST_TEMP_ROOT = 24
 """Ray's socket paths may have 107 bytes; a longer root than this leaves no room for its session folder."""
 
@@ -172,14 +174,19 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 async def _end_serving(operator: Operator, client: ServeClient, gateway: GatewayProcess) -> None:
-    """Let the gateway's streams finish, delete Serve's applications, and write how each replica ended."""
+    """Let the gateway's streams finish, have Serve end its replicas, and write how each ended."""
     await gateway.end()
     try:
+        await operator.leave(_REPLICAS_GONE_S)
+        if operator.lives:
+            logger.warning(
+                "replicas still live %.0f s after Serve was told to stop; Ray's end ends them", _REPLICAS_GONE_S
+            )
         await client.delete_all()
     except ServeError as error:
         logger.warning("Ray Serve could not be told to stop: %s", error)
-    if not await operator.meter.wait_ended(_REPLICAS_GONE_S):
-        logger.warning("replicas still live %.0f s after Serve was told to stop; Ray's end ends them", _REPLICAS_GONE_S)
+    if not operator.lives:
+        await operator.meter.wait_ended(_PROCESSES_GONE_S)
     operator.end_lives("Down")
     operator.meter.close()
     operator.timeline.write(time.time(), "Platform", None, "replicas have ended; ending Ray")

@@ -81,7 +81,7 @@ def advance(
             # Serve lists no replicas while it builds an application, though those of the last revision run on.
             after[life.id] = life
         else:
-            steps.append(_end(life, now_s, causes))
+            steps.append(_end(life, now_s, causes, removed=variant is None))
     return after, tuple(steps)
 
 
@@ -178,8 +178,10 @@ def _drain_cause(app: ObservedApplication, cause: str) -> str:
     return cause
 
 
-def _end(life: Life, now_s: float, causes: Mapping[str, str]) -> Step:
-    if life.phase == ReplicaPhase.READY:
+def _end(life: Life, now_s: float, causes: Mapping[str, str], *, removed: bool) -> Step:
+    if removed:
+        cause = causes.get(life.model, "Deleted")
+    elif life.phase == ReplicaPhase.READY:
         cause = "EngineDied"
     elif life.phase == ReplicaPhase.STARTING:
         cause = "StartFailed"

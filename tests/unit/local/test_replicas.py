@@ -72,6 +72,13 @@ def test_one_that_vanishes_while_ready_has_died_and_its_successor_is_a_recovery(
     assert ("b", START, 100.0, "Recovery") in steps
 
 
+def test_one_that_goes_with_its_application_was_taken_away_and_did_not_die():
+    nothing = ServeStatus(started=True, applications={})
+    ready = serve(replica("a", "RUNNING"))
+    assert follow(ready, nothing, causes={"tiny": "Down"})[1][-1] == ("a", END, 120.0, "Down")
+    assert follow(ready, nothing)[1][-1] == ("a", END, 120.0, "Deleted")
+
+
 def test_one_that_vanishes_before_it_was_ready_never_started():
     _, steps = follow(serve(replica("a", "STARTING")), serve())
     assert steps[-1] == ("a", END, 120.0, "StartFailed")
