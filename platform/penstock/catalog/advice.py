@@ -86,6 +86,11 @@ class _Trial:
         heads, tensor = self.geometry.heads, self.degrees.tensor
         if heads % tensor:
             return f"tensor parallelism {tensor} does not divide the model's {heads} attention heads"
+        shared = self.geometry.kv_heads
+        if self.geometry.latent is None and shared % tensor and tensor % shared:
+            return (
+                f"tensor parallelism {tensor} can neither split nor repeat the model's {shared} key-value heads evenly"
+            )
         if self.geometry.layers < self.degrees.pipeline:
             return (
                 f"pipeline parallelism {self.degrees.pipeline} is more than the model's {self.geometry.layers} layers"
@@ -136,7 +141,7 @@ def assess(
         precision=_STORED[spec.quantization] if spec.quantization else geometry.native,
         kv_dtype=spec.kv_cache.dtype,
         context=spec.context_length or geometry.context,
-        limits=engine_limits(spec.engine.args),
+        limits=engine_limits(spec.engine.args, {variable.name: variable.value for variable in spec.env}),
     )
     budget = trial.budget
     problem = trial.problem(budget)

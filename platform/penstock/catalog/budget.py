@@ -16,6 +16,9 @@ from penstock.catalog.memory import (
 
 GIB = 1024**3
 
+CPU_CACHE_GIB = 1
+"""Cache of an engine on processors, whatever the memory: left to itself vLLM takes most of the machine's."""
+
 # Reserves per accelerator as llm-d-benchmark and BLIS use them for 80 GB cards; small cards run smaller batches.
 _ACTIVATION_BYTES = {"dense": round(5.5 * GIB), "moe": 8 * GIB, "small card": 2 * GIB}
 _SMALL_CARD_BYTES = 30 * GIB
@@ -38,6 +41,8 @@ class EngineLimits:
     """Most sequences in one step."""
     batch_tokens: int = 2048
     """Most tokens in one step, which sizes activations on processors."""
+    cpu_cache_bytes: int = CPU_CACHE_GIB * GIB
+    """Most that the cache takes on processors, where the engine is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +132,8 @@ def memory_budget(
     total = int(accelerator.usable_bytes * limits.utilization)
     activation, other = _reserves(geometry, accelerator, degrees, limits)
     left = int(total - weights - activation - other)
+    if accelerator.is_cpu:
+        left = min(left, limits.cpu_cache_bytes)
     per_token = kv_bytes_per_token(geometry, kv_dtype) * kv_share(geometry, degrees.tensor, degrees.pipeline)
     block_tokens = limits.block_tokens or (128 if accelerator.is_cpu else 16)
     blocks = max(0, int(left // (per_token * block_tokens)))

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from penstock.catalog.budget import EngineLimits
+from penstock.catalog.budget import GIB, EngineLimits
+
+CPU_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+"""What vLLM reads the size of its cache on processors from, in whole GiB."""
+
+_FIELDS = {
+    "--tensor-parallel-size": "spec.parallelism.tensor",
+    "-tp": "spec.parallelism.tensor",
+    "--pipeline-parallel-size": "spec.parallelism.pipeline",
+    "-pp": "spec.parallelism.pipeline",
+    "--data-parallel-size": "spec.parallelism.data",
+    "-dp": "spec.parallelism.data",
+    "--max-model-len": "spec.contextLength",
+}
+"""Flags that would make accelerators and memory something else than what a Model's own fields say."""
 
 
 class EngineArgumentError(ValueError):
     """An engine argument whose value no engine could take."""
 
 
-def engine_limits(args: Sequence[str]) -> EngineLimits:
+def engine_limits(args: Sequence[str], env: Mapping[str, str] | None = None) -> EngineLimits:
     """Read the flags of vLLM that size memory; others are ignored, and the last of a repeated flag counts.
 
+    Args:
+        args: `spec.engine.args`.
+        env: `spec.env`, values by name.
+
     Raises:
-        EngineArgumentError: a flag has no value or an impossible one; the message names it.
+        EngineArgumentError: a flag has no value or an impossible one, or says what a field is for; the message names
+            it.
     """
     values: dict[str, str] = {}
     for index, argument in enumerate(args):
         flag, equals, value = argument.partition("=")
         values[flag.replace("_", "-")] = value if equals else next(iter(args[index + 1 : index + 2]), "")
+    if taken := [flag for flag in values if flag in _FIELDS]:
+        flag = taken[0]
+        raise EngineArgumentError(f"spec.engine.args has {flag}: set {_FIELDS[flag]} instead, which is planned with")
     defaults = EngineLimits()
+    cache_gib = _whole(env or {}, CPU_CACHE_VARIABLE)
     utilization = _number(values, "--gpu-memory-utilization")
     if utilization is not None and not 0 < utilization <= 1:
         raise EngineArgumentError(f"--gpu-memory-utilization {utilization} is not in (0, 1]: write a ratio such as 0.9")
@@ -31,10 +54,11 @@ def engine_limits(args: Sequence[str]) -> EngineLimits:
         blocks=_whole(values, "--num-gpu-blocks-override"),
         sequences=_whole(values, "--max-num-seqs") or defaults.sequences,
         batch_tokens=_whole(values, "--max-num-batched-tokens") or defaults.batch_tokens,
+        cpu_cache_bytes=defaults.cpu_cache_bytes if cache_gib is None else cache_gib * GIB,
     )
 
 
-def _number(values: dict[str, str], flag: str) -> float | None:
+def _number(values: Mapping[str, str], flag: str) -> float | None:
     if flag not in values:
         return None
     try:
@@ -43,7 +67,7 @@ def _number(values: dict[str, str], flag: str) -> float | None:
         raise EngineArgumentError(f"{flag} {values[flag]!r} is not a number: write one after the flag") from None
 
 
-def _whole(values: dict[str, str], flag: str) -> int | None:
+def _whole(values: Mapping[str, str], flag: str) -> int | None:
     number = _number(values, flag)
     if number is None:
         return None

@@ -83,7 +83,7 @@ class VLLMEngine:
             variables |= {
                 "OMP_NUM_THREADS": "1",
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # vLLM's own choice pins every replica to the same cores
-                "VLLM_CPU_KVCACHE_SPACE": "1",
+                "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; plans count on it (`penstock.catalog.budget.CPU_CACHE_GIB`)
             }
         if scratch is not None:
             if len(scratch.encode()) > LONGEST_SCRATCH_BYTES:

@@ -18,7 +18,7 @@ from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model, Task
 from penstock.api.source import parse_source
-from penstock.catalog import accelerator_classes, weights_uri
+from penstock.catalog import accelerator_classes, engine_limits, weights_uri
 from penstock.engines.registry import UnknownEngineError, get_engine
 from penstock.local.conditions import Obstacle
 from penstock.local.fit import Machine, misfit
@@ -95,6 +95,7 @@ class Preparer:
             raise _ObstacleError(checked[1])
 
     def _misfit(self, model: Model, classes: Mapping[str, AcceleratorClass]) -> Obstacle | None:
+        engine_limits(model.spec.engine.args)  # refuses what fields are for, even where nobody knows the model's shape
         for placement in model.placements:
             if placement.accelerator_class not in classes:
                 return _unknown_class(placement.accelerator_class, classes)

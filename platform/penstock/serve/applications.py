@@ -67,7 +67,7 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def revision(self) -> str:
-        """Eight hex digits over everything that calls for new replicas when it changes, and the attempt after the first."""
+        """Eight hex digits over all that calls for new replicas when it changes, and the attempt after the first."""
         essence = (self.argv, self.num_cpus, self.num_gpus, sorted(self.resources.items()), sorted(self.env.items()))
         digest = hashlib.sha256(msgspec.json.encode(essence)).hexdigest()[:8]
         return f"{digest}-{self.attempt}" if self.attempt else digest

@@ -127,6 +127,35 @@ def test_more_accelerators_are_the_fewest_that_divide_the_heads():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "placement", "heads"), [("phi-4", "nvidia-h100:4", 10), ("qwen2.5-7b", "nvidia-h100:7", 4)]
+)
+def test_key_value_heads_that_ranks_cannot_share_do_not_fit(name, placement, heads):
+    found = fit(name, placement)
+    assert not found.fits
+    assert f"{heads} key-value heads" in (found.problem or "")
+
+
+def test_key_value_heads_are_split_or_repeated_where_that_is_even():
+    assert all(fit("llama-3.1-8b", f"nvidia-h100:{count}").fits for count in (2, 8, 16))
+    assert fit("phi-4", "nvidia-h100:10").fits
+    assert fit("deepseek-v3", "nvidia-h200:16").fits
+
+
+def test_an_engine_on_processors_has_the_cache_it_is_told_of_whatever_the_memory():
+    env = [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "2"}]
+    assert fit("llama-3.2-1b", "cpu:4", contextLength=32768).fits
+    found = fit("llama-3.2-1b", "cpu:4", contextLength=40000)
+    assert found.problem == "the cache holds sequences of 32768 tokens, not of 40000"
+    assert fit("llama-3.2-1b", "cpu:4", contextLength=40000, env=env).fits
+
+
+@pytest.mark.parametrize("args", [["--tensor-parallel-size", "2"], ["-tp=2"], ["--max_model_len", "4096"]])
+def test_what_a_field_says_is_not_said_by_an_argument(args):
+    with pytest.raises(EngineArgumentError, match=r"set spec\.\w+"):
+        fit("llama-3.1-8b", "nvidia-h100:1", engine={"args": args})
+
+
 def test_a_context_beyond_the_model_is_told():
     found = fit("phi-3-mini", "nvidia-h100:1", contextLength=8192)
     assert "4096" in (found.problem or "")

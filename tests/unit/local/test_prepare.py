@@ -7,6 +7,8 @@ import pytest
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model
+from penstock.catalog.budget import CPU_CACHE_GIB
+from penstock.catalog.limits import CPU_CACHE_VARIABLE
 from penstock.local.brain import desired_applications, first_target
 from penstock.local.fit import Machine
 from penstock.local.prepare import Preparer, told_apart
@@ -56,6 +58,11 @@ def test_a_sound_model_becomes_an_application_with_what_its_engine_needs(prepare
     assert app.env["A"] == "1"
     assert app.env["RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"] == "0"
     assert (app.num_cpus, app.num_gpus, str(app.usd_per_hour)) == (1.0, 0.0, "0.10")
+
+
+def test_an_engine_on_processors_is_told_of_the_cache_that_plans_count_on(preparer):
+    [app] = prepare(preparer, model()).applications
+    assert app.env[CPU_CACHE_VARIABLE] == str(CPU_CACHE_GIB)
 
 
 def test_what_the_engine_runs_changes_the_revision_and_how_many_of_it_does_not(preparer):
