@@ -83,14 +83,8 @@ class _Trial:
 
     def problem(self, budget: Budget) -> str | None:
         """Say why the model does not fit, or None."""
-        heads, tensor = self.geometry.heads, self.degrees.tensor
-        if heads % tensor:
-            return f"tensor parallelism {tensor} does not divide the model's {heads} attention heads"
-        shared = self.geometry.kv_heads
-        if self.geometry.latent is None and shared % tensor and tensor % shared:
-            return (
-                f"tensor parallelism {tensor} can neither split nor repeat the model's {shared} key-value heads evenly"
-            )
+        if (uneven := _uneven(self.geometry, self.degrees.tensor)) is not None:
+            return uneven
         if self.geometry.layers < self.degrees.pipeline:
             return (
                 f"pipeline parallelism {self.degrees.pipeline} is more than the model's {self.geometry.layers} layers"
@@ -107,6 +101,16 @@ class _Trial:
     def works(self) -> bool:
         """Whether the model fits."""
         return self.problem(self.budget) is None
+
+
+def _uneven(geometry: Geometry, tensor: int) -> str | None:
+    """Say why attention cannot be shared among so many ranks, or None: engines split heads evenly or not at all."""
+    heads, shared = geometry.heads, geometry.kv_heads
+    if heads % tensor:
+        return f"tensor parallelism {tensor} does not divide the model's {heads} attention heads"
+    if geometry.latent is None and shared % tensor and tensor % shared:
+        return f"tensor parallelism {tensor} can neither split nor repeat the model's {shared} key-value heads evenly"
+    return None
 
 
 def assess(

@@ -39,6 +39,7 @@ def judge(
     lives: Sequence[Life],
     applications: Sequence[ObservedApplication],
     obstacle: Obstacle | None,
+    *,
     died: str | None = None,
     decision: Decision | None = None,
 ) -> tuple[Statement, ...]:
@@ -96,15 +97,19 @@ def _ready(
         return say(False, obstacle.reason, obstacle.message)
     if failures:
         return say(False, "EngineFailed", failure_reason(failures[0].message))
-    if target == 0 and decision is not None and decision.ruling == "ceiling":
-        return say(False, "CostCeiling", f"{decision.reason} Raise spec.cost.ceilingPerHour or use a cheaper class")
-    if target == 0 and decision is not None and decision.ruling == "external":
-        return say(
-            False, "NoReplicas", "spec.replicas is 0, and scaling.mode External leaves it so; set it to 1 or more"
-        )
     if target == 0:
-        return say(True, "ScaledToZero", "idle; the next request starts a replica")
+        return say(*_why_none(decision))
     return say(False, "Starting", "no replica answers yet")
+
+
+def _why_none(decision: Decision | None) -> tuple[bool, str, str]:
+    """Return what there is to say of a model that is to have no replica: only an idle one wakes for a request."""
+    ruling = "" if decision is None else decision.ruling
+    if decision is not None and ruling == "ceiling":
+        return False, "CostCeiling", f"{decision.reason} Raise spec.cost.ceilingPerHour or use a cheaper class"
+    if ruling == "external":
+        return False, "NoReplicas", "spec.replicas is 0, and scaling.mode External leaves it so; set it to 1 or more"
+    return True, "ScaledToZero", "idle; the next request starts a replica"
 
 
 def _progressing(

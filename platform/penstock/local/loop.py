@@ -287,7 +287,8 @@ class Operator:
                 serve.applications[app.name] for app in item.applications if serve and app.name in serve.applications
             ]
             lives = self._lives_of(name)
-            said = judge(state.target, lives, observed, self._obstacle(item), state.died, state.decision)
+            obstacle = self._obstacle(item)
+            said = judge(state.target, lives, observed, obstacle, died=state.died, decision=state.decision)
             conditions = restate(said, state.conditions, now_s)
             known = {condition.type: condition for condition in state.conditions}
             for condition in conditions:

@@ -34,7 +34,7 @@ READY, STARTING, DRAINING = (
 
 
 def said(target, lives, *, applications=(), obstacle=None, died=None, decision=None):
-    statements = judge(target, lives, applications, obstacle, died, decision)
+    statements = judge(target, lives, applications, obstacle, died=died, decision=decision)
     assert {statement.type for statement in statements} == set(ConditionType)
     return {statement.type.value: (statement.status, statement.reason) for statement in statements}
 
