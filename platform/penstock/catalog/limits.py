@@ -36,10 +36,7 @@ def engine_limits(args: Sequence[str], env: Mapping[str, str] | None = None) -> 
         EngineArgumentError: a flag has no value or an impossible one, or says what a field is for; the message names
             it.
     """
-    values: dict[str, str] = {}
-    for index, argument in enumerate(args):
-        flag, equals, value = argument.partition("=")
-        values[flag.replace("_", "-")] = value if equals else next(iter(args[index + 1 : index + 2]), "")
+    values = _flags(args)
     if taken := [flag for flag in values if flag in _FIELDS]:
         flag = taken[0]
         raise EngineArgumentError(f"spec.engine.args has {flag}: set {_FIELDS[flag]} instead, which is planned with")
@@ -56,6 +53,23 @@ def engine_limits(args: Sequence[str], env: Mapping[str, str] | None = None) -> 
         batch_tokens=_whole(values, "--max-num-batched-tokens") or defaults.batch_tokens,
         cpu_cache_bytes=defaults.cpu_cache_bytes if cache_gib is None else cache_gib * GIB,
     )
+
+
+def sequences_asked(args: Sequence[str]) -> int | None:
+    """Return how many requests each of a replica's engines is told to run at once, or None when that is left to it.
+
+    Raises:
+        EngineArgumentError: the flag has no value or an impossible one.
+    """
+    return _whole(_flags(args), "--max-num-seqs")
+
+
+def _flags(args: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for index, argument in enumerate(args):
+        flag, equals, value = argument.partition("=")
+        values[flag.replace("_", "-")] = value if equals else next(iter(args[index + 1 : index + 2]), "")
+    return values
 
 
 def _number(values: Mapping[str, str], flag: str) -> float | None:

@@ -15,13 +15,17 @@ import msgspec
 from penstock.cost.ledger import Ledger
 from penstock.cost.records import ReplicaEvent, ReplicaEventKind
 from penstock.cost.report import CostReport, build_report
+from penstock.cost.schema import LedgerVersionError
 from penstock.cost.spool import SpoolWriter
 from penstock.cost.timeline import ReplicaTimeline
+from penstock.errors import UserError
 from penstock.local.state import StateDirectory
 
 logger = logging.getLogger(__name__)
 
 _PERIOD_S = 2.0
+LEDGER_FAULTS = (sqlite3.Error, LedgerVersionError, OSError)
+"""What reading or writing a ledger and its spool may end in."""
 
 
 class Accounts:
@@ -34,6 +38,19 @@ class Accounts:
         self._ledger: Ledger | None = None
         self.reports: tuple[CostReport, CostReport] | None = None
         """The newest (settled, current) reports; None before the first."""
+
+    def check(self) -> None:
+        """Check that the ledger can be written, before anything is started that costs money.
+
+        Raises:
+            UserError: it cannot.
+        """
+        try:
+            Ledger(self._state.ledger).close()
+        except LEDGER_FAULTS as error:
+            raise UserError(
+                f"the ledger {self._state.ledger} cannot be used: {error}; move it away to begin a new one"
+            ) from error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take the spool in every two seconds until `stop`, and once more then."""
@@ -48,7 +65,7 @@ class Accounts:
         """Take in what stands in the spool and make the reports anew."""
         try:
             self.reports = await asyncio.get_running_loop().run_in_executor(self._thread, self._refresh)
-        except sqlite3.Error:
+        except LEDGER_FAULTS:
             # Nothing is lost by waiting: the spool keeps what the ledger has not committed.
             logger.exception("the ledger %s cannot be written; the spool keeps its records", self._state.ledger)
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from penstock.api.model import Model
 from penstock.api.scaling import ScalingMode
+from penstock.catalog.limits import sequences_asked
 from penstock.local.replicas import Life, cold_start_s
 from penstock.local.status import Condition
 from penstock.scaling.decision import Decision, cause_of
@@ -60,6 +61,7 @@ class ModelState:
             prices=prices_of(model, max((app.usd_per_hour for app in applications), default=Decimal(0))),
             memory=self.memory,
             fast_window_s=policy.panic_window_s,
+            max_sequences=_sequences(model),
         )
         self.decision = decide(self.snapshot, policy)
         self.memory = self.decision.memory
@@ -68,6 +70,12 @@ class ModelState:
             return False
         self.cause = cause_of(self.decision)
         return True
+
+
+def _sequences(model: Model) -> int | None:
+    """Return the requests that a replica runs at once, when the model says so: engines do not tell."""
+    asked = sequences_asked(model.spec.engine.args)
+    return None if asked is None else asked * model.spec.parallelism.data
 
 
 def first_target(model: Model) -> int:

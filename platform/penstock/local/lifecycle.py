@@ -101,6 +101,8 @@ async def _start(
     state: StateDirectory, options: Options, manifest: Manifest, say: Say, stack: contextlib.AsyncExitStack
 ) -> Running:
     """Start everything; what is started is ended by the stack, the last first."""
+    accounts = Accounts(state)
+    accounts.check()
     temp_dir = _make_temp_dir()
     stack.callback(remove_tree, temp_dir)
     machine = Machine.here(options.cpus)
@@ -123,7 +125,6 @@ async def _start(
     http = await stack.enter_async_context(httpx2.AsyncClient(timeout=2.0, trust_env=False))
     client = ServeClient(f"http://{LOOPBACK}:{options.ray.dashboard}", state.ray_token.read_text())
     await stack.enter_async_context(client)
-    accounts = Accounts(state)
     stack.push_async_callback(accounts.close)
     spool = stack.enter_context(SpoolWriter(state.spool, "operator"))
     preparer = Preparer(state, machine, temp_dir)

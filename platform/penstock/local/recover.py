@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from penstock.local import procfs
-from penstock.local.accounts import close_open_replicas
+from penstock.local.accounts import LEDGER_FAULTS, close_open_replicas
 from penstock.local.cleanup import SegmentRegister, remove_tree
 from penstock.local.journal import Timeline
 from penstock.local.processes import end_session
@@ -34,11 +34,15 @@ async def recover(state: StateDirectory) -> str:
     now_s = time.time()
     segments = register.remove_orphans()
     remove_tree(Path(record.temp_dir))
-    closed = close_open_replicas(state, now_s, were_alive=bool(alive))
+    try:
+        books = f"closed {len(close_open_replicas(state, now_s, were_alive=bool(alive)))} replicas in the books"
+    except LEDGER_FAULTS as error:
+        # Nobody's processes may be left running because of it.
+        books = f"could not close its replicas in the books: {error}"
     Timeline(state.events).write(now_s, "Platform", None, f"recovered what operator {record.pid} left behind")
     for file in (state.status, state.snapshot, state.platform):
         file.unlink(missing_ok=True)
     return (
         f"the operator {record.pid} that ran here had been killed: ended {len(alive)} of its processes' sessions, "
-        f"removed {len(segments)} shared-memory segments, closed {len(closed)} replicas in the books"
+        f"removed {len(segments)} shared-memory segments, {books}"
     )

@@ -5,8 +5,11 @@ from decimal import Decimal
 import msgspec
 
 from penstock.api.model import Model
+from penstock.engines.base import EngineLoad
 from penstock.local.brain import ModelState, as_it_runs, first_target
+from penstock.local.replicas import Life
 from penstock.scaling.observe import LoadWindow
+from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import ServeOptions
 from penstock.serve.plan import DesiredApplication, plan
 from tests.unit.serve.fakes import Serve, application
@@ -41,6 +44,34 @@ def test_the_ceiling_counts_every_replica_at_the_dearest_price():
     placed = [application("a", usd_per_hour=Decimal("0.1")), application("b", usd_per_hour=Decimal("0.5"))]
     assert state.think(wanted, LoadWindow(), [], placed, NOW_S)
     assert (state.target, state.cause) == (2, "CostCeiling")
+
+
+def test_slots_that_the_model_gives_its_engines_are_what_the_law_counts_with():
+    wanted = model(
+        accelerator="cpu:2",
+        parallelism={"data": 2},
+        engine={"args": ["--max-num-seqs", "4"]},
+        scaling={"maxReplicas": 9},
+    )
+    state, window = ModelState(target=1, since_s=0.0), LoadWindow()
+    busy = EngineLoad(
+        kv_usage=0.1, running=8, waiting=4, waiting_for_capacity=4, preemptions=0,
+        prompt_tokens=0, generation_tokens=0, prefix_queries=0, prefix_hits=0,
+    )  # fmt: skip
+    for second in range(4):
+        window.engine("a", busy, NOW_S + second)
+        state.think(wanted, window, [life("a")], [application("tiny")], NOW_S + second)
+    assert state.decision is not None
+    [bound] = [bound for bound in state.decision.bounds if bound.name == "sequences"]
+    assert bound.why == "12 requests want to run at once and a replica runs 8"
+    assert (state.target, state.cause) == (2, "SequenceBound")
+
+
+def life(name: str) -> Life:
+    return Life(
+        id=name, model="tiny", variant="tiny", phase=ReplicaPhase.READY, since_s=0.0, started_s=0.0,
+        application=application("tiny"),
+    )  # fmt: skip
 
 
 def running(target: int) -> Serve:
