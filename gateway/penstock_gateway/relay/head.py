@@ -32,6 +32,7 @@ _READ: Final = _FORWARDED | {
     b"x-client-request-id",
     b"x-request-id",
 }
+_CODINGS: Final = frozenset({b"content-encoding", b"transfer-encoding"})
 _ONCE: Final = frozenset({b"authorization", b"host", b"x-client-request-id", b"traceparent"})
 _CLIENT_ID_BYTES: Final = 512
 
@@ -39,26 +40,20 @@ _CLIENT_ID_BYTES: Final = 512
 class HeadReader:
     """Collects one head at a time."""
 
-    __slots__ = ("_bytes", "_count", "_fields", "_limits", "_repeated", "_url", "open")
+    __slots__ = ("_fields", "_limits", "_url", "open")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.open = False
         """A head is being read."""
         self._url = b""
-        self._count = 0
-        self._bytes = 0
-        self._fields: dict[bytes, bytes] = {}
-        self._repeated = b""
+        self._fields: list[tuple[bytes, bytes]] = []
 
     def reset(self) -> None:
         """Begin a head."""
         self.open = True
         self._url = b""
-        self._count = 0
-        self._bytes = 0
-        self._fields = {}
-        self._repeated = b""
+        self._fields.clear()
 
     def target(self, url: bytes) -> None:
         """Take some of the request target."""
@@ -66,15 +61,8 @@ class HeadReader:
 
     def field(self, name: bytes, value: bytes) -> None:
         """Take a field; one that comes after the body, a trailer, is passed over."""
-        if not self.open:
-            return
-        self._count += 1
-        self._bytes += len(name) + len(value)
-        name = name.lower()
-        if name in _READ:
-            if name in self._fields and name in _ONCE:
-                self._repeated = name
-            self._fields[name] = value
+        if self.open:
+            self._fields.append((name, value))
 
     def finish(self, request: Request, parser: Any) -> bool:
         """Fill in the request; return whether the client waits for `100 Continue`.
@@ -87,15 +75,14 @@ class HeadReader:
         request.http10 = version == "1.0"
         if version != "1.1" and not request.http10:
             raise UnsupportedVersionError(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
-        limits = self._limits
-        if self._count > limits.header_count or self._bytes + len(self._url) > limits.head_bytes:
-            raise self.too_large()
-        fields = self._fields
-        if self._repeated:
-            raise BadHTTPError(f"The header {self._repeated.decode()!r} was sent twice. Send it once.")
+        fields = self._read()
         if b"host" not in fields and not request.http10:
             raise BadHTTPError("The Host header is missing. HTTP/1.1 requires it.")
-        self._check_body(fields, request.http10)
+        if not _CODINGS.isdisjoint(fields):
+            _check_codings(fields, request.http10)
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > self._limits.body_bytes:
+            raise self.body_too_large()
         request.method = method = parser.get_method()
         request.head_only = method == b"HEAD"
         request.keep_alive = parser.should_keep_alive() and not request.http10
@@ -122,28 +109,42 @@ class HeadReader:
         """Return the refusal of a body over its limit."""
         return BodyTooLargeError(f"The request body exceeds {self._limits.body_bytes} bytes. Send less at a time.")
 
-    def _check_body(self, fields: dict[bytes, bytes], http10: bool) -> None:
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None:
-            if http10:
-                raise BadHTTPError("HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1 or Content-Length.")
-            if coding.strip().lower() != b"chunked":
-                raise UnsupportedCodingError(
-                    "The only transfer coding taken is 'chunked'. Send the body with that or none."
-                )
-        content_coding = fields.get(b"content-encoding")
-        if content_coding is not None and content_coding.strip().lower() != b"identity":
+    def _read(self) -> dict[bytes, bytes]:
+        """Return the fields that matter, by name in lower case."""
+        limits, given = self._limits, self._fields
+        size, repeated = len(self._url), b""
+        fields: dict[bytes, bytes] = {}
+        for name, value in given:
+            size += len(name) + len(value)
+            lowered = name.lower()
+            if lowered in _READ:
+                if lowered in fields and lowered in _ONCE:
+                    repeated = lowered
+                fields[lowered] = value
+        if len(given) > limits.header_count or size > limits.head_bytes:
+            raise self.too_large()
+        if repeated:
+            raise BadHTTPError(f"The header {repeated.decode()!r} was sent twice. Send it once.")
+        return fields
+
+
+def _check_codings(fields: dict[bytes, bytes], http10: bool) -> None:
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None:
+        if http10:
+            raise BadHTTPError("HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1 or Content-Length.")
+        if coding.strip().lower() != b"chunked":
             raise UnsupportedCodingError(
-                "Compressed request bodies are not taken. Send the body without Content-Encoding."
+                "The only transfer coding taken is 'chunked'. Send the body with that or none."
             )
-        length = fields.get(b"content-length")
-        if length is not None and int(length) > self._limits.body_bytes:
-            raise self.body_too_large()
+    content_coding = fields.get(b"content-encoding")
+    if content_coding is not None and content_coding.strip().lower() != b"identity":
+        raise UnsupportedCodingError("Compressed request bodies are not taken. Send the body without Content-Encoding.")
 
 
 def _path(url: bytes) -> bytes:
     """Return the path of a request target in origin or absolute form, without its query."""
-    if not url.startswith(b"/") and url.lower().startswith((b"http://", b"https://")):
+    if url[:1] != b"/" and url.lower().startswith((b"http://", b"https://")):
         authority_end = url.find(b"/", 8)
         url = url[authority_end:] if authority_end >= 0 else b"/"
     path, _, _ = url.partition(b"?")

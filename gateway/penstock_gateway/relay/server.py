@@ -204,8 +204,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(head + (events if request.http10 else wire.chunk(events)))
 
     def send_chunk(self, request: Request, events: bytes) -> None:
-        """Write some events."""
-        self._transport.write(events if request.http10 else wire.chunk(events))
+        """Write some events, at least one."""
+        self._transport.write(events if request.http10 else b"%x\r\n%b\r\n" % (len(events), events))
 
     def end_stream(self, request: Request, events: bytes) -> None:
         """Write the last events and the stream's end."""

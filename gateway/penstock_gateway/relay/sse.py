@@ -56,12 +56,14 @@ class EventScanner:
         event_bytes: Limit of one event.
     """
 
-    __slots__ = ("_event_bytes", "_partial", "_strip_usage", "done", "error", "tokens", "usage")
+    __slots__ = ("_event_bytes", "_over", "_partial", "_strip_usage", "done", "error", "tokens", "usage")
 
     def __init__(self, *, strip_usage: bool, event_bytes: int) -> None:
         self._strip_usage = strip_usage
         self._event_bytes = event_bytes
         self._partial = b""
+        self._over = False
+        """The end or an error was seen: nothing more is given back."""
         self.usage: Usage | None = None
         self.error: bytes | None = None
         """The `error` value of an error event, as JSON. Nothing after it is given back."""
@@ -80,8 +82,8 @@ class EventScanner:
         if self._partial:
             searched = max(0, len(self._partial) - _TAIL_BYTES)
             data = self._partial + data
-        if data.endswith((b"\n\n", b"\r\n\r\n")):
             self._partial = b""
+        if data.endswith(b"\n\n"):
             return self._take(data)
         cut = _last_boundary(data, searched)
         self._partial = rest = data[cut:]
@@ -90,22 +92,22 @@ class EventScanner:
         return self._take(data[:cut]) if cut else b""
 
     def _take(self, events: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        if b'"usage"' in events or b'"error"' in events or b"[DONE]" in events:
-            return b"".join(event for event in _split(events) if self._passes(event))
+        # `find`, since `in` first takes its operand for a number, and pays for the exception.
+        find = events.find
+        if find(b'"usage"') >= 0 or find(b'"error"') >= 0 or find(b"[DONE]") >= 0 or self._over:
+            return b"".join([event for event in _split(events) if self._passes(event)])
         count = events.count(b"\n\ndata:") + events.startswith(b"data:")
-        if self.tokens == 0 and count and b'"role"' in events:
+        if not self.tokens and count and b'"role"' in events:
             count -= 1
         self.tokens += count
         return events
 
     def _passes(self, event: bytes) -> bool:
-        if self.done or self.error is not None:
+        if self._over:
             return False
         data = event_data(event)
         if data.startswith(b"[DONE]"):
-            self.done = True
+            self.done = self._over = True
             return False
         try:
             seen = _decode_event(data)
@@ -114,6 +116,7 @@ class EventScanner:
         error = bytes(seen.error)
         if error != b"null":
             self.error = error
+            self._over = True
             return False
         if seen.usage is not None:
             self.usage = seen.usage

@@ -51,7 +51,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._parser = httptools.HttpResponseParser(self)
+        self._pieces: list[bytes] = []
+        """Of the answer's body, from the data being parsed: delivered together, since each delivery is a write."""
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)  # looks its callbacks up now
         self._transport: asyncio.Transport = _NO_TRANSPORT
         self._receiver: Receiver | None = None
         self._status = 0
@@ -67,7 +70,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request and deliver its answer to the receiver."""
         self._receiver = receiver
         self.uses += 1
-        self._head_seen = False
+        self._head_seen = self._framed = False
+        self._content_type = b""
         if self.usable:
             self._transport.write(head + body)
         else:
@@ -116,6 +120,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._break()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break()
+        else:
+            if self._pieces:
+                self._deliver()
 
     def eof_received(self) -> bool:
         """The replica closes; the transport may too."""
@@ -132,11 +139,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     # httptools
 
-    def on_message_begin(self) -> None:
-        """Start on an answer; one that nobody asked for is a protocol error."""
-        self._content_type = b""
-        self._framed = False
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep what the relay needs."""
         name = name.lower()
@@ -146,27 +148,25 @@ class UpstreamConnection(asyncio.Protocol):
             self._framed = True
 
     def on_headers_complete(self) -> None:
-        """Deliver the head, unless it is an interim one."""
-        self._status = self._parser.get_status_code()
-        if self._status < 200:
+        """Deliver the head, unless it is an interim one. A head that nobody asked for is a protocol error."""
+        self._status = status = self._parser.get_status_code()
+        if status < 200:
+            self._content_type = b""
+            self._framed = False
             return
         receiver = self._receiver
         if receiver is None:
             self._break()
             return
         self._head_seen = True
-        receiver.upstream_head(self._status, self._content_type)
-
-    def on_body(self, data: bytes) -> None:
-        """Deliver some of the body."""
-        receiver = self._receiver
-        if receiver is not None:
-            receiver.upstream_data(data)
+        receiver.upstream_head(status, self._content_type)
 
     def on_message_complete(self) -> None:
         """Give the connection back before the receiver goes on, so that its next request can have it."""
         if self._status < 200:
             return
+        if self._pieces:
+            self._deliver()
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
@@ -178,7 +178,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.close()
         receiver.upstream_end()
 
+    def _deliver(self) -> None:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self._receiver is not None:
+            self._receiver.upstream_data(data)
+
     def _break(self) -> None:
+        if self._pieces:
+            self._deliver()
         self._transport.abort()
         self._lose()
 
