@@ -60,6 +60,10 @@ def advance(
         filled: Variants that have had as many replicas as they should: another start there replaces a lost one.
         listen_host: The one address that every replica listens on, where that is not its node's.
     """
+    if not observed.started:
+        # Ray's dashboard answers so as well when it cannot ask for Serve's controller just then; replicas that are
+        # really gone are missing from the answer of the next controller.
+        return dict(lives), ()
     causes = causes or {}
     after: dict[str, Life] = {}
     steps: list[Step] = []

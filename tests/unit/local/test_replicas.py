@@ -143,3 +143,11 @@ def test_an_event_has_the_price_of_the_whole_replica():
 @pytest.mark.parametrize(("durations", "median"), [([], None), ([3.0], 3.0), ([9, 1, 2], 2), ([1, 2, 3, 10], 2.5)])
 def test_a_cold_start_is_the_median_of_those_seen(durations, median):
     assert cold_start_s(durations) == median
+
+
+def test_an_answer_that_knows_of_no_controller_ends_nobody():
+    blind = ServeStatus(started=False, applications={})
+    running = serve(replica("a", "RUNNING"))
+    lives, steps = follow(serve(replica("a", "STARTING")), running, blind, running)
+    assert set(lives) == {"a"}
+    assert [step[1] for step in steps] == [START, READY]
