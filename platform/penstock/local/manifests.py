@@ -34,7 +34,13 @@ class ManifestWatch:
         """Read the files; return whether anything is different now."""
         before = (self.manifest, self.problem)
         try:
-            self.manifest, self.problem = load_files(self._paths), None
+            manifest = load_files(self._paths)
         except ManifestError as error:
             self.problem = str(error)
+        else:
+            if manifest.models:
+                self.manifest, self.problem = manifest, None
+            else:
+                # More likely a file that is being written than a wish to have every model drained.
+                self.problem = "there is no Model in the files any more; end the platform with `penstock down`"
         return (self.manifest, self.problem) != before
