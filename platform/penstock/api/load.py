@@ -98,8 +98,19 @@ def _resource(document: Document, problems: list[Problem]) -> Resource | None:
     try:
         return kind.model_validate_json(json.dumps(data), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems += [explain(document, kind, details) for details in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        places = [details["loc"] for details in errors]
+        problems += [
+            explain(document, kind, details)
+            for details in errors
+            # A list counts as too short without its items that are wrong, which say so themselves.
+            if details["type"] != "too_short" or not any(_is_below(place, details["loc"]) for place in places)
+        ]
         return None
+
+
+def _is_below(place: tuple[int | str, ...], above: tuple[int | str, ...]) -> bool:
+    return len(place) > len(above) and place[: len(above)] == above
 
 
 def _kind(document: Document, problems: list[Problem]) -> type[Resource] | None:

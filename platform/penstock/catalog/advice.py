@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from penstock.api import AcceleratorClass, Degrees, Model, Placement, Quantization
+from penstock.api.explain import suggest
 from penstock.catalog.budget import Budget, EngineLimits, memory_budget
 from penstock.catalog.geometry import Geometry, Precision
 from penstock.catalog.limits import engine_limits
@@ -133,8 +134,9 @@ def assess(
     """
     by_name = {accelerator.name: accelerator for accelerator in classes}
     if placement.accelerator_class not in by_name:
+        name = placement.accelerator_class
         raise LookupError(
-            f"there is no AcceleratorClass {placement.accelerator_class!r}: create it, or correct the name"
+            f"there is no AcceleratorClass {name!r}; add one to the files ({suggest(name, sorted(by_name))})"
         )
     accelerator = by_name[placement.accelerator_class]
     spec = model.spec

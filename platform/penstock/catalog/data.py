@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from penstock.api import AcceleratorClass, Model, Purchase
+from penstock.api.explain import suggest
 from penstock.catalog.geometry import Experts, Geometry, LatentAttention, Precision, Window
 
 
@@ -66,7 +67,8 @@ def weights_uri(model: Model) -> str:
         return model.spec.source
     entry = find(model)
     if entry is None:
-        raise LookupError(f"preset {model.spec.preset!r} is not in the catalog: use one of {', '.join(models())}")
+        preset = str(model.spec.preset)
+        raise LookupError(f"preset {preset!r} is not in the catalog: {suggest(preset, models())}")
     return entry.uri
 
 

@@ -158,7 +158,8 @@ def _print(console: Console, row: dict[str, Any]) -> None:
     if row["problem"] is None:
         console.print("[green]fits[/green]\n")
         return
-    console.print(f"[red]does not fit[/red]  {escape(title)}: {escape(row['problem'])}", soft_wrap=True)
+    verdict = "cannot be planned" if row["fit"] is None else "does not fit"
+    console.print(f"[red]{verdict}[/red]  {escape(title)}: {escape(row['problem'])}", soft_wrap=True)
     for remedy in row["remedies"]:
         text = f"  set {remedy['field']} to {remedy['value']}: {remedy['reason']}"
         console.print(escape(text), soft_wrap=True)

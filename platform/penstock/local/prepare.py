@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.api.accelerator_class import AcceleratorClass
+from penstock.api.explain import suggest
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model, Task
 from penstock.api.source import parse_source
@@ -208,6 +209,6 @@ def _check_folder(folder: Path) -> None:
 def _unknown_class(name: str, classes: Mapping[str, AcceleratorClass]) -> Obstacle:
     return Obstacle(
         reason="UnknownAcceleratorClass",
-        message=f"spec.accelerator: there is no AcceleratorClass {name!r}; add one to the files, "
-        f"or use one of {', '.join(sorted(classes))}",
+        message=f"spec.accelerator: there is no AcceleratorClass {name!r}; add one to the files "
+        f"({suggest(name, sorted(classes))})",
     )

@@ -120,6 +120,19 @@ def test_every_mistake_of_every_file_is_told_at_once(tmp_path):
     assert found[4] == "missing.yaml: is not there: check the path"
 
 
+def test_a_list_is_not_called_empty_because_its_items_are_wrong(tmp_path):
+    file = tmp_path / "route.yaml"
+    head = "apiVersion: penstock.dev/v1alpha1\nkind: Route\nmetadata: {name: r}\n"
+    file.write_text(head + "spec: {backends: [{model: m, wieght: 3}]}")
+    with pytest.raises(ManifestError) as caught:
+        load_files([file])
+    assert [problem.field for problem in caught.value.problems] == ["spec.backends[0].wieght"]
+    file.write_text(head + "spec: {backends: []}")
+    with pytest.raises(ManifestError) as caught:
+        load_files([file])
+    assert [problem.field for problem in caught.value.problems] == ["spec.backends"]
+
+
 def test_one_name_may_be_used_once(tmp_path):
     text = HEAD + "  preset: p\n  accelerator: cpu:1\n"
     first, second = write(tmp_path, text, "a.yaml"), write(tmp_path, text, "b.yaml")
