@@ -51,15 +51,15 @@ class Gateway:
         self._spool = SpoolWriter(settings.spool_directory, "gateway")
         self.fleet = Fleet(connect_s=settings.deadlines.connect_s)
         self.ejections = Ejections(settings.retries)
+        clock = Clock()
         self.relay = Relay(
             settings=settings,
-            clock=Clock(),
+            clock=clock,
             fleet=self.fleet,
             tenants=TenantDirectory(RoutingSnapshot(), None, now_s=time.monotonic()),
-            meter=Meter(self._spool),
+            meter=Meter(self._spool, clock, log_access=log_entry if settings.access_log else None),
             ejector=self.ejections,
         )
-        self.relay.log_access = log_entry if settings.access_log else None
         self.snapshot_file = SnapshotFile(settings.snapshot_file, self.apply)
         self.poller = LoadPoller(self.fleet, period_s=settings.load_poll_s)
         self.connections = Connections()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from penstock.routing.load import ModelLoad
 from penstock.routing.pick import split
 from penstock.routing.snapshot import CompiledRoute, Replica, RoutingSnapshot
 from penstock_gateway.discovery.live import LiveModel, LiveReplica, Target
 from penstock_gateway.relay.upstream import Pool
+
+_GOLDEN: Final = 0.6180339887498949
+"""Multiples of the golden ratio, modulo 1, fall evenly into [0, 1) however many are taken."""
 
 
 class LiveRoute:
@@ -25,15 +29,15 @@ class LiveRoute:
         """Whose task the route has."""
         self.created_s = self.first.model.served.created_s
 
-    def targets(self, point: float) -> Iterable[Target]:
+    def targets(self, turn: int) -> Iterable[Target]:
         """Return targets in the order to try them: the backend whose turn it is, the others, the fallbacks.
 
         Args:
-            point: In [0, 1), see `penstock.routing.pick.split`.
+            turn: Number of the pick; consecutive ones give each backend its share.
         """
         if len(self.backends) == 1 and not self.fallbacks:
             return self.backends
-        chosen = split(self.weights, point)
+        chosen = split(self.weights, turn * _GOLDEN % 1.0)
         order = [] if chosen is None else [self.backends[chosen]]
         order += [
             backend

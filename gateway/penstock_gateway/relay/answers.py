@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from penstock_gateway.errors import EngineFailedError
+from penstock_gateway.metering.usage import Usage
 from penstock_gateway.relay import wire
 from penstock_gateway.relay.engine_errors import stream_error
-from penstock_gateway.relay.sse import EventScanner, EventTooLargeError, Usage
+from penstock_gateway.relay.sse import EventScanner, EventTooLargeError
 
 if TYPE_CHECKING:
     from penstock_gateway.relay.exchange import Exchange

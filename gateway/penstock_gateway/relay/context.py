@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from penstock_gateway.clock import Clock
 from penstock_gateway.discovery.fleet import Fleet
 from penstock_gateway.discovery.live import LiveReplica
 from penstock_gateway.ids import RequestIds
-from penstock_gateway.metering.access import AccessEntry
 from penstock_gateway.metering.meter import Meter
 from penstock_gateway.settings import Settings
 from penstock_gateway.tenants.directory import TenantDirectory
-
-_GOLDEN: Final = 0.6180339887498949
-"""Multiples of the golden ratio, modulo 1, fall evenly into [0, 1) however many are taken."""
 
 
 class Ejector(Protocol):
@@ -42,7 +37,7 @@ class Relay:
     """The parts of a gateway process that requests use; one instance."""
 
     __slots__ = (
-        "clock", "draining", "ejector", "fleet", "ids", "log_access", "meter", "settings", "tally", "tenants", "turn",
+        "clock", "draining", "ejector", "fleet", "ids", "meter", "settings", "tally", "tenants", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -66,14 +61,8 @@ class Relay:
         self.tally = Tally()
         self.turn = 0
         self.draining = False
-        self.log_access: Callable[[AccessEntry], None] | None = None
 
     def next_turn(self) -> int:
         """Return the number of this pick, which breaks ties between equal replicas."""
         self.turn = turn = self.turn + 1
         return turn
-
-    @staticmethod
-    def point(turn: int) -> float:
-        """Return the turn's point in [0, 1), by which weighted routes are split."""
-        return turn * _GOLDEN % 1.0

@@ -11,18 +11,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from penstock.cost.records import Outcome, UsageRecord
+from penstock.cost.records import Outcome
 from penstock.routing.pick import last_resort, pick
 from penstock_gateway.discovery.fleet import LiveRoute
 from penstock_gateway.discovery.live import LiveReplica, Target
 from penstock_gateway.errors import EngineFailedError, EngineTimeoutError, GatewayError, NoReplicaError
-from penstock_gateway.metering.access import AccessEntry
-from penstock_gateway.metering.meter import observe_first_token, observe_token_time
+from penstock_gateway.metering.usage import Usage
 from penstock_gateway.relay.answers import Answer, ErrorAnswer, StreamAnswer, UnaryAnswer
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.engine_errors import is_engine_dead, shape_engine_error
 from penstock_gateway.relay.request import Peek, Request, upstream_body, wants_usage
-from penstock_gateway.relay.sse import Usage
 from penstock_gateway.relay.upstream import UpstreamConnection
 from penstock_gateway.tenants.directory import Tenant
 
@@ -83,13 +81,10 @@ class Exchange:
         """Bytes came since the last sweep."""
         self.ended = False
 
-    def start(self) -> None:
-        """Send the request to a replica, or refuse it."""
-        self._attempt(None)
-
     # Attempts
 
-    def _attempt(self, failure: GatewayError | None) -> None:
+    def attempt(self, failure: GatewayError | None = None) -> None:
+        """Send the request to a replica, or refuse it: with the failure of the one before, if there was one."""
         replica = self._choose() if len(self.tried) < self.relay.settings.retries.max_tries else None
         if replica is None:
             self.fail(failure or self._no_replica())
@@ -104,7 +99,7 @@ class Exchange:
     def _choose(self) -> LiveReplica | None:
         if self.tried:  # the first failure may be news that a newer snapshot has already
             self.route = self.relay.fleet.routes.get(self.route.name, self.route)
-        targets = self.route.targets(self.relay.point(self.turn))
+        targets = self.route.targets(self.turn)
         for choose in (pick, last_resort):
             for target in targets:
                 replica = choose(target.model.replicas, turn=self.turn, tried=self.tried)
@@ -168,7 +163,7 @@ class Exchange:
             self.relay.ejector.eject(replica)
         self.tried += (replica.id,)
         self.relay.tally.retries[reason] += 1
-        self._attempt(EngineFailedError(_FAILED_MESSAGE))
+        self.attempt(EngineFailedError(_FAILED_MESSAGE))
 
     # What the replica does (`upstream.Receiver`)
 
@@ -234,7 +229,7 @@ class Exchange:
         replica = self.replica
         if replica is not None and not replica.ejected:
             replica.backoff_s = 0.0
-        self._settle(Outcome.COMPLETE, usage, seen_tokens, status=200)
+        self._settle(Outcome.COMPLETE, usage, seen_tokens, 200)
 
     def fail(self, error: GatewayError) -> None:
         """End with an error: as an answer of its own, or as the last event of a stream."""
@@ -249,7 +244,7 @@ class Exchange:
             else:
                 load.failed += 1
         outcome = Outcome.COMPLETE if error.status < 500 and not self.answered else Outcome.FAILED
-        self._settle(outcome, usage, seen, status=error.status)
+        self._settle(outcome, usage, seen, error.status)
         if self.answered:
             self.client.end_stream_with_error(self.request, error)
         else:
@@ -262,7 +257,7 @@ class Exchange:
             return
         usage, seen = (None, 0) if self.answer is None else self.answer.usage_so_far()
         self._drop_connection()
-        self._settle(Outcome.CANCELLED, usage, seen, status=499)
+        self._settle(Outcome.CANCELLED, usage, seen, 499)
         self.answer = None
 
     def leave(self) -> None:
@@ -287,62 +282,10 @@ class Exchange:
             retry_after_s=RETRY_AFTER_S,
         )
 
-    def _settle(self, outcome: Outcome, usage: Usage | None, seen_tokens: int, *, status: int) -> None:
+    def _settle(self, outcome: Outcome, usage: Usage | None, seen_tokens: int, status: int) -> None:
         self.ended = True
-        now_s = time.monotonic()
         self._release()
-        reached = self.reached
-        prompt = usage.prompt_tokens if usage is not None else 0
-        completion = seen_tokens if usage is None else usage.completion_tokens or 0
-        self.tenant.limits.settle(prompt + completion)
-        if reached is not None:
-            unix_s = self.relay.clock.unix_s
-            first = self.first_token_s
-            self.relay.meter.record(
-                UsageRecord(
-                    id=self.request.id,
-                    tenant=self.tenant.name,
-                    route=self.peeked.model,
-                    model=reached.replica.model,
-                    variant=reached.replica.variant,
-                    replica=reached.id,
-                    start_s=unix_s(self.sent_s),
-                    first_token_s=None if first is None else unix_s(first),
-                    end_s=unix_s(now_s),
-                    prompt_tokens=prompt,
-                    cached_tokens=0 if usage is None else usage.cached_tokens,
-                    completion_tokens=completion,
-                    outcome=outcome,
-                    partial=usage is None and not 400 <= status < 499,
-                ),
-                reached.load,
-            )
-            if first is not None:
-                observe_first_token(reached.load, first - self.request.received_s)
-                if completion > 1:
-                    observe_token_time(reached.load, (now_s - first) / (completion - 1))
-        if self.relay.log_access is not None:
-            self._log(outcome, status, prompt, completion, now_s)
-
-    def _log(self, outcome: Outcome, status: int, prompt: int, completion: int, now_s: float) -> None:
-        request, first = self.request, self.first_token_s
-        if self.relay.log_access is not None:
-            self.relay.log_access(
-                AccessEntry(
-                    id=request.id,
-                    client_request_id=request.client_request_id.decode() or None,
-                    at_s=self.relay.clock.unix_s(request.received_s),
-                    tenant=self.tenant.name,
-                    model=self.peeked.model,
-                    replica=None if self.reached is None else self.reached.id,
-                    status=status,
-                    outcome=outcome.value,
-                    prompt_tokens=prompt,
-                    completion_tokens=completion,
-                    ttft_ms=None if first is None else round((first - request.received_s) * 1000, 3),
-                    duration_ms=round((now_s - request.received_s) * 1000, 3),
-                )
-            )
+        self.relay.meter.settle(self, outcome, usage, seen_tokens=seen_tokens, status=status)
 
     # What the client's connection and the sweep say
 

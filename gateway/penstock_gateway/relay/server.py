@@ -229,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
     def begin(self, exchange: Exchange) -> None:
         """Let an exchange answer the current request."""
         self._exchange = exchange
-        exchange.start()
+        exchange.attempt()
 
     # Life
 

@@ -1,7 +1,7 @@
 """The tenant directory: from an `authorization` header to a tenant, compiled once per snapshot.
 
-A key is hashed for every request (about a microsecond) rather than
-looked up in a cache of keys, so that no key outlives its request in memory. The look-up by hash needs no constant-time comparison: who cannot compute the HMAC without the
+A key is hashed for every request (about a microsecond) and not looked up in a cache of keys, so that no key outlives
+its request in memory. The look-up by hash needs no constant-time comparison: who cannot compute the HMAC without the
 pepper learns nothing from how long a dictionary takes.
 """
 

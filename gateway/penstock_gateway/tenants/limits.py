@@ -43,7 +43,7 @@ class Bucket:
 
 
 class TenantLimits:
-    """A tenant's buckets; kept from snapshot to snapshot while its limits stay the same.
+    """A limited tenant's buckets; kept from snapshot to snapshot while its limits stay the same.
 
     Args:
         tenant: Whose limits.
