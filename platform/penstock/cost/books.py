@@ -113,7 +113,9 @@ class Books:
             return Window(state.until_ns, max(known_ns, state.until_ns), max(known_ns, state.until_ns))
         if timeline.ready_ns is None and timeline.drain_ns is None:
             return None  # whether this was a cold start or a failed one shows at its end
-        if known_ns - state.until_ns < SETTLE_STEP_NS:
+        if known_ns - state.until_ns < SETTLE_STEP_NS or known_ns <= timeline.start_ns:
+            # A request that a clock behind puts before the life counts in the life's first window: a window that ends
+            # before it begins would come between the two.
             return None
         return Window(state.until_ns, known_ns, known_ns)
 

@@ -54,9 +54,7 @@ def mark(requests: Iterable[UsageRecord], at_s: float) -> InFlightMark:
 
 
 def final_report(ledger: Ledger, spool: Path) -> CostReport:
-    ledger.ingest(spool)
-    ledger.settle(LAST_S + 100)
-    return build_report(ledger.books(), now_s=LAST_S + 100, settled_only=True)
+    return final_report_at(ledger, spool, LAST_S + 100)
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,3 +104,27 @@ def price_so_far(now_s: float) -> float:
     first = max(0.0, min(now_s, 80))
     second = max(0.0, min(now_s, LAST_S) - 20)
     return (first * 2.99 + second * 1.10) / 3600
+
+
+def test_a_request_that_a_clock_behind_puts_before_the_replica_is_counted_whenever_settling_looks(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, SpoolWriter(tmp_path / "spool", "gateway") as spool:
+        for event in life(start=100, ready=101):
+            spool.append(event)
+        for marked_s in (97.0, 99.5, 104.0):
+            spool.append(InFlightMark(writer=spool.identity, at_s=marked_s, oldest_start_s={}))
+            ledger.ingest(tmp_path / "spool")
+            ledger.settle(200.0)
+            if marked_s == 97.0:
+                spool.append(usage("behind", 98.0, 98.9, prompt=10, completion=1))
+        for event in life(end=110):
+            spool.append(event)
+        spool.close()
+        report = final_report_at(ledger, tmp_path / "spool", 300.0)
+    assert sum(report.total.tokens.values()) == 11
+    assert (report.faults["late"], report.faults["clipped"]) == (0, 1)
+
+
+def final_report_at(ledger: Ledger, spool: Path, now_s: float) -> CostReport:
+    ledger.ingest(spool)
+    ledger.settle(now_s)
+    return build_report(ledger.books(), now_s=now_s, settled_only=True)
