@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -11,15 +11,18 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from penstock import __version__
 from penstock_gateway.admin.views import LiveState, live_state
+from penstock_gateway.errors import INVALID_REQUEST, SERVER_ERROR
 from penstock_gateway.metrics import GatewayCollector
 from penstock_gateway.relay.dispatch import health
 
 if TYPE_CHECKING:
     from penstock_gateway.gateway import Gateway
 
+_CODES: Final = {401: "invalid_admin_token", 404: "unknown_url", 405: "method_not_supported"}
 _bearer = HTTPBearer(auto_error=False, description="The admin token, where `PENSTOCK_GATEWAY_ADMIN_TOKEN` sets one.")
 
 
@@ -70,14 +73,19 @@ def build_app(gateway: Gateway) -> FastAPI:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+    @app.exception_handler(AnyHTTPException)  # FastAPI's own, and what the router raises for unknown paths and methods
+    async def http_error(request: Request, error: AnyHTTPException) -> JSONResponse:
         """Answer errors in the same shape as the data port."""
-        return JSONResponse(_shape(error), error.status_code, error.headers)
+        return JSONResponse(_shape(request, error), error.status_code, error.headers)
 
     return app
 
 
-def _shape(error: HTTPException) -> dict[str, Any]:
-    kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
-    return {"error": {"message": str(error.detail), "type": kind, "param": None, "code": None}}
+def _shape(request: Request, error: AnyHTTPException) -> dict[str, Any]:
+    message, code = str(error.detail), _CODES.get(error.status_code)
+    if error.status_code == 404:
+        message = f"There is no {request.url.path!r} here. GET /docs lists what is."
+    elif error.status_code == 405:
+        message = f"{request.url.path} does not take {request.method}. GET /docs lists what it takes."
+    kind = SERVER_ERROR if error.status_code >= 500 else INVALID_REQUEST
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

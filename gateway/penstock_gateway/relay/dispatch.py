@@ -82,11 +82,15 @@ def _infer(relay: Relay, client: ClientConnection, request: Request, task: Task)
             f"The model {peeked.model!r} does not take {request.path.decode()}; {_REMEDIES[model.task]}.", param="model"
         )
     model.load.arrived += 1
-    try:
-        tenant.limits.admit(request.received_s)
-    except RateLimitedError:
-        model.load.shed += 1
-        raise
+    limits = tenant.limits
+    if limits.any:
+        try:
+            limits.admit(request.received_s)
+        except RateLimitedError:
+            model.load.shed += 1
+            raise
+        finally:
+            request.answer_fields += limits.fields()
     client.begin(Exchange(relay, client, request, tenant=tenant, route=route, peeked=peeked))
 
 

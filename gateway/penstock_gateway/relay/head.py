@@ -91,6 +91,7 @@ class HeadReader:
         client_id = fields.get(b"x-client-request-id") or fields.get(b"x-request-id")
         if client_id is not None and len(client_id) <= _CLIENT_ID_BYTES and client_id.isascii():
             request.client_request_id = client_id
+            request.answer_fields = b"x-client-request-id: %b\r\n" % client_id
         if not _FORWARDED.isdisjoint(fields):
             request.forwarded = b"".join(
                 b"%b: %b\r\n" % (name, fields[name]) for name in sorted(_FORWARDED & fields.keys())

@@ -13,6 +13,7 @@ class Request:
     """One request, read whole. Plain attributes: one is made for every request."""
 
     __slots__ = (
+        "answer_fields",
         "authorization",
         "body",
         "client_request_id",
@@ -32,6 +33,8 @@ class Request:
         self.path = b""
         self.authorization: bytes | None = None
         self.client_request_id = b""
+        self.answer_fields = b""
+        """Header lines that go to the client with the answer, each with its line end."""
         self.forwarded = b""
         """Header lines that go to the engine with the request, each with its line end."""
         self.body = b""

@@ -171,8 +171,6 @@ class ClientConnection(asyncio.Protocol):
         """Write a whole answer."""
         relay = self._relay
         relay.tally.answers[status] += 1
-        if request.client_request_id:
-            extra += b"x-client-request-id: %b\r\n" % request.client_request_id
         head = wire.answer_head(
             status,
             date=relay.clock.date,
@@ -180,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
             content_type=content_type,
             length=len(body),
             close=self._last(request),
-            extra=extra,
+            extra=extra + request.answer_fields,
         )
         self._transport.write(head if request.head_only else head + body)
 
@@ -191,15 +189,12 @@ class ClientConnection(asyncio.Protocol):
     def start_stream(self, request: Request, events: bytes) -> None:
         """Write a stream's head and its first events."""
         self._relay.tally.answers[200] += 1
-        extra = b""
-        if request.client_request_id:
-            extra = b"x-client-request-id: %b\r\n" % request.client_request_id
         head = wire.stream_head(
             date=self._relay.clock.date,
             request_id=request.id.encode(),
             chunked=not request.http10,
             close=self._last(request),
-            extra=extra,
+            extra=request.answer_fields,
         )
         self._transport.write(head + (events if request.http10 else wire.chunk(events)))
 

@@ -37,24 +37,35 @@ class Bucket:
         """Take, whatever is there."""
         self._level -= amount
 
+    @property
+    def remaining(self) -> int:
+        """What was there when last looked at, less what was taken since; not below zero."""
+        return max(0, math.floor(self._level))
+
+    def full_in_s(self) -> int:
+        """Return the whole seconds until it is full again, if nothing more is taken."""
+        return math.ceil((self.per_minute - self._level) * _MINUTE_S / self.per_minute)
+
     def wait_s(self, amount: float) -> int:
         """Return the whole seconds until `amount` is there, at least 1."""
         return max(1, math.ceil((amount - self._level) * _MINUTE_S / self.per_minute))
 
 
 class TenantLimits:
-    """A limited tenant's buckets; kept from snapshot to snapshot while its limits stay the same.
+    """A tenant's buckets; kept from snapshot to snapshot while its limits stay the same.
 
     Args:
         tenant: Whose limits.
         now_s: Monotonic time.
     """
 
-    __slots__ = ("requests", "tokens")
+    __slots__ = ("any", "requests", "tokens")
 
     def __init__(self, tenant: CompiledTenant, now_s: float) -> None:
         self.requests = _bucket(tenant.requests_per_minute, now_s)
         self.tokens = _bucket(tenant.tokens_per_minute, now_s)
+        self.any = self.requests is not None or self.tokens is not None
+        """There is a limit."""
 
     def admit(self, now_s: float) -> None:
         """Count a request.
@@ -74,6 +85,16 @@ class TenantLimits:
         """Count the tokens that a request turned out to use."""
         if self.tokens is not None:
             self.tokens.take(tokens)
+
+    def fields(self) -> bytes:
+        """Return what OpenAI's clients read of limits, as of the last `admit`: header lines, none without a limit."""
+        lines = b""
+        for kind, bucket in ((b"requests", self.requests), (b"tokens", self.tokens)):
+            if bucket is not None:
+                lines += (
+                    b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
+                ) % (kind, bucket.per_minute, kind, bucket.remaining, kind, bucket.full_in_s())
+        return lines
 
 
 def _bucket(per_minute: int | None, now_s: float) -> Bucket | None:

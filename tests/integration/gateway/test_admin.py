@@ -87,6 +87,22 @@ async def test_the_admin_token_guards_all_but_the_probes(start: PlatformFactory)
     assert (await ask_admin(platform, "/readyz")).status == 200
 
 
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [(get("/nothing"), 404, "unknown_url"), (post("/load", b""), 405, "method_not_supported")],
+)
+async def test_unknown_paths_and_methods_have_the_shape_of_the_data_port(
+    start: PlatformFactory, request_: bytes, status: int, code: str
+):
+    platform = await start()
+    client = await Client.connect(platform.gateway.admin_address[1])
+    answer = await client.ask(request_)
+    client.abort()
+    assert answer.status == status
+    assert set(answer.json["error"]) == {"message", "type", "param", "code"}
+    assert answer.json["error"]["code"] == code
+
+
 async def test_engines_metrics_steer_the_pick(start: PlatformFactory):
     platform = await start("m.1", "m.2")
 

@@ -229,6 +229,9 @@ async def test_a_tenant_over_its_limit_is_told_when_to_come_back(platform: Platf
     platform.publish()  # a new snapshot is no new minute
     answer = await client.ask(post(CHAT, body()))
     assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+    assert answer.headers["x-ratelimit-limit-requests"] == "2"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert "x-ratelimit-limit-tokens" not in answer.headers
     assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert "2 requests per minute" in answer.error["message"]
     assert len(platform.records()) == 2

@@ -43,3 +43,19 @@ def test_no_limits_admit_everything():
     limits = TenantLimits(CompiledTenant(name="t"), 0.0)
     limits.settle(10**9)
     assert all(admitted(limits, 0.0) for _ in range(1000))
+
+
+def test_fields_tell_what_is_left_and_when_all_of_it_is_back():
+    limits = TenantLimits(CompiledTenant(name="t", requests_per_minute=60, tokens_per_minute=600), 0.0)
+    limits.admit(0.0)
+    limits.settle(700)
+    assert limits.fields().decode().split("\r\n") == [
+        "x-ratelimit-limit-requests: 60",
+        "x-ratelimit-remaining-requests: 59",
+        "x-ratelimit-reset-requests: 1s",
+        "x-ratelimit-limit-tokens: 600",
+        "x-ratelimit-remaining-tokens: 0",
+        "x-ratelimit-reset-tokens: 70s",
+        "",
+    ]
+    assert TenantLimits(CompiledTenant(name="t"), 0.0).fields() == b""
