@@ -49,17 +49,9 @@ class ObservedApplication(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str | None = None
     """None while Serve builds the application."""
     deployment_status: str | None = None
-    trigger: str | None = None
     target: int | None = None
     """Replicas Serve aims at; None while it builds."""
     replicas: tuple[ObservedReplica, ...] = ()
-    dead: tuple[ObservedReplica, ...] = ()
-    """The last few that ended."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Say whether its list of targets can be believed: false while it is built or rolled."""
-        return self.status not in {"NOT_STARTED", "DEPLOYING"} and self.deployment_status not in {None, "UPDATING"}
 
     @property
     def has_failed(self) -> bool:
@@ -125,10 +117,8 @@ def _application(name: str, details: Mapping[str, Any], targets: Mapping[str, tu
         message=found.get("message") or common.message,
         deployment=deployment,
         deployment_status=found.get("status"),
-        trigger=found.get("status_trigger"),
         target=found.get("target_num_replicas"),
         replicas=tuple(_replica(replica, targets) for replica in found.get("replicas") or ()),
-        dead=tuple(_replica(replica, {}) for replica in found.get("recent_dead_replicas") or ()),
     )
 
 

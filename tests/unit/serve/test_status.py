@@ -55,15 +55,7 @@ def test_an_application_under_construction_has_no_deployment():
     built = answer([])
     built["applications"]["tiny"] |= {"status": "DEPLOYING", "deployments": {}}
     app = parse_status(built).applications["tiny"]
-    assert (app.deployment, app.target, app.replicas, app.is_settled) == (None, None, (), False)
-
-
-@pytest.mark.parametrize(
-    ("status", "deployment", "settled"),
-    [("RUNNING", "HEALTHY", True), ("DEPLOYING", "UPDATING", False), ("RUNNING", "UPDATING", False)],
-)
-def test_targets_are_believed_only_when_nothing_is_built_or_rolled(status, deployment, settled):
-    assert parse_status(answer([], status=status, deployment=deployment)).applications["tiny"].is_settled is settled
+    assert (app.deployment, app.target, app.replicas) == (None, None, ())
 
 
 def test_the_deployment_s_message_is_the_more_telling_one():
