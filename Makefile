@@ -24,8 +24,8 @@ check: install ## The fast loop: lint, types, boundaries, unit tests
 	$(PYTHON) -m pytest -q tests/unit
 
 .PHONY: test
-test: check ## Everything that CI runs: check, then tests against real processes (Ray, vLLM, sockets)
-	$(PYTHON) -m pytest tests/integration
+test: check ## Everything that CI runs: check, then tests against real processes (Ray, vLLM, sockets, kube-apiserver)
+	$(PYTHON) -m pytest tests/integration tests/controlplane
 
 .PHONY: e2e
 e2e: install ## The demo as a test: every promise of its report is checked
