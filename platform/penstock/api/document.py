@@ -14,6 +14,8 @@ from penstock.api.errors import Problem
 
 _SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 _MERGE = "tag:yaml.org,2002:merge"
+_MOST_VALUES = 100_000
+"""What a document may grow to when its aliases are written out: eight lines of them can stand for billions."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,8 +103,9 @@ def document_of(data: Any) -> Document:
     return Document(Path(), data, yaml.ScalarNode("", "", mark, mark))
 
 
-def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """Yield a mapping's own pairs, then those it merges in."""
+def _pairs(node: yaml.MappingNode, seen: set[int] | None = None) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Yield a mapping's own pairs, then those it merges in, each mapping once: a repeat could add nothing."""
+    seen = {id(node)} if seen is None else seen
     merged: list[yaml.Node] = []
     for key, value in node.value:
         if key.tag == _MERGE:
@@ -110,8 +113,9 @@ def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         else:
             yield key, value
     for other in merged:
-        if isinstance(other, yaml.MappingNode) and other is not node:
-            yield from _pairs(other)
+        if isinstance(other, yaml.MappingNode) and id(other) not in seen:
+            seen.add(id(other))
+            yield from _pairs(other, seen)
 
 
 class _Reader:
@@ -123,18 +127,30 @@ class _Reader:
         self._problems = problems
         self._done: dict[int, Any] = {}
         self._open: set[int] = set()
+        self._values = 0
+        self._sizes: dict[int, int] = {}
 
     def read(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
         """Return the node's JSON data."""
         if id(node) in self._done:
-            return self._done[id(node)]
+            return self._again(node, path)
         if id(node) in self._open:
             return self._refuse(node, path, "holds an alias to itself: write the value out")
         self._open.add(id(node))
+        before, self._values = self._values, self._values + 1
         data = self._convert(node, path)
         self._open.discard(id(node))
         self._done[id(node)] = data
+        self._sizes[id(node)] = self._values - before
         return data
+
+    def _again(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
+        """Return the data of a node that an alias stands for, unless that makes the document too large."""
+        before, self._values = self._values, self._values + self._sizes[id(node)]
+        if before <= _MOST_VALUES < self._values:
+            message = f"aliases make the document larger than {_MOST_VALUES} values: write out what is needed"
+            return self._refuse(node, path, message)
+        return self._done[id(node)]
 
     def _convert(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
         if isinstance(node, yaml.MappingNode):

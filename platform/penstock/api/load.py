@@ -22,6 +22,8 @@ from penstock.api.source import parse_source
 from penstock.api.tenant import Secret, Tenant
 
 SUFFIXES = (".yaml", ".yml")
+MOST_FILE_BYTES = 1 << 20
+"""Of one file. A Model has some hundred; Kubernetes takes objects up to about this."""
 _R = TypeVar("_R", bound=Resource)
 
 
@@ -37,11 +39,8 @@ def load_files(paths: Sequence[Path]) -> Manifest:
     problems: list[Problem] = []
     found: dict[ResourceKey, tuple[Resource, Location]] = {}
     for file in _files(paths, problems):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            problems.append(Problem(file, 0, "", f"cannot be read: {reason}"))
+        text = _text(file, problems)
+        if text is None:
             continue
         for document in read_documents(file, text, problems):
             resource = _resource(document, problems)
@@ -83,6 +82,25 @@ def _files(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
         for file in inside:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+def _text(file: Path, problems: list[Problem]) -> str | None:
+    """Return a file's content, or None after reporting why there is none."""
+    try:
+        if not file.is_file():
+            reason = "it is no regular file: name a file or a folder"
+        else:
+            with file.open("rb") as opened:
+                content = opened.read(MOST_FILE_BYTES + 1)
+            if len(content) <= MOST_FILE_BYTES:
+                return content.decode("utf-8")
+            reason = f"it is larger than {MOST_FILE_BYTES} bytes: split it into several files"
+    except OSError as error:
+        reason = str(error.strerror)
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    problems.append(Problem(file, 0, "", f"cannot be read: {reason}"))
+    return None
 
 
 def _resource(document: Document, problems: list[Problem]) -> Resource | None:

@@ -1,3 +1,4 @@
+import os
 import textwrap
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.api import ManifestError, Model, load_files, parse_resource
 from penstock.api.document import read_documents
+from penstock.api.load import MOST_FILE_BYTES
 
 HEAD = "apiVersion: penstock.dev/v1alpha1\nkind: Model\nmetadata: {name: m}\nspec:\n"
 
@@ -195,3 +197,28 @@ def test_any_text_gives_resources_or_problems_never_another_error(text):
     found = []
     for document in read_documents(Path("f"), text, found):
         assert document.line_of(("spec", 0)) >= 1
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused(tmp_path):
+    lines = [f"a0: &a0 [{', '.join(['x'] * 9)}]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    found = problems(write(tmp_path, HEAD.replace("spec:\n", "\n".join(lines) + "\nspec: {podTemplate: *a11}\n")))
+    assert any("aliases make the document larger" in problem.message for problem in found)
+
+
+def test_merges_of_merges_are_read_once_each(tmp_path):
+    lines = ["a0: &a0 {}"]
+    lines += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 14)]
+    found = problems(write(tmp_path, HEAD.replace("spec:\n", "\n".join(lines) + "\nspec: {<<: *a13}\n")))
+    assert {problem.field for problem in found} >= {"a0", "a13"}
+
+
+def test_what_is_no_file_of_a_sensible_size_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (MOST_FILE_BYTES + 1))
+    (tmp_path / "text.yaml").write_bytes(b"name: caf\xe9")
+    found = problems(*tmp_path.iterdir())
+    messages = {problem.file.name: problem.message for problem in found}
+    assert "no regular file" in messages["pipe.yaml"]
+    assert "split it into several files" in messages["large.yaml"]
+    assert "not UTF-8" in messages["text.yaml"]
