@@ -215,6 +215,16 @@ def _bfloat16_bits(tensor: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.ascontiguousarray((tensor.view(np.uint32) + 0x8000) >> 16).astype("<u2")
 
 
+_FILES = frozenset(
+    {"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"}
+)
+"""What `write_tiny_model` writes: a folder with nothing else in it may be written again."""
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
 @click.command("tiny-model")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
@@ -224,6 +234,9 @@ def command(folder: Path, seed: int, embed: bool) -> None:
     if seed < 0:
         raise UserError(f"--seed {seed} is negative: give 0 or more")
     try:
+        stranger = next((child.name for child in _inside(folder) if child.name not in _FILES), None)
+        if stranger is not None:
+            raise UserError(f"{folder} holds other things, such as {stranger!r}: name a new or empty folder")
         write_tiny_model(folder, seed=seed, embed=embed)
     except ModuleNotFoundError as error:
         raise UserError(

@@ -90,3 +90,12 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path: Path):
     assert (negative.exit_code, "--seed -1" in negative.output) == (2, True)
     blocked = CliRunner().invoke(command, [str(file / "below")])
     assert (blocked.exit_code, "below" in blocked.output) == (2, True)
+
+
+def test_the_command_writes_over_a_tiny_model_but_into_no_folder_of_other_things(tmp_path: Path):
+    for _ in range(2):
+        assert CliRunner().invoke(command, [str(tmp_path / "m")]).exit_code == 0
+    (tmp_path / "notes.md").write_text("mine")
+    refused = CliRunner().invoke(command, [str(tmp_path)])
+    assert (refused.exit_code, "'m'" in refused.output, "empty folder" in refused.output) == (2, True, True)
+    assert not (tmp_path / "config.json").exists()
