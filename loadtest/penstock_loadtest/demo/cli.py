@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from penstock.errors import UserError
+
 
 @click.command("demo")
 @click.option(
@@ -30,7 +32,11 @@ def command(out: Path) -> None:
     from penstock_loadtest.demo.watch import DemoError
 
     console = open_console(highlight=False)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").touch()
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
     try:
         evidence = run_scenario(out, lambda line: console.print(line, markup=False, soft_wrap=True))
     except DemoError as error:
