@@ -56,7 +56,8 @@ def start(tmp_path):
 
     yield begin
     for process in started:
-        process.popen.kill()
+        for pid in procfs.session_members(process.identity):
+            os.kill(pid, signal.SIGKILL)
         process.popen.wait()
 
 
