@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,43 @@ def command(*, shape: str, json_file: Path | None, records: Path | None, **optio
 
     Lengths are N, LOW-HIGH (uniform) or lognormal:MEDIAN:SIGMA:MAX, in tokens. Exits with 1 if any request failed.
     """
-    import msgspec  # imports wait until the command runs
+    import signal  # imports wait until the command runs
+
+    import msgspec
 
     from penstock.console import open_console
     from penstock_loadtest.errors import LoadRunError, LoadSettingsError
+    from penstock_loadtest.preflight import check_server
     from penstock_loadtest.run import run_headless
     from penstock_loadtest.settings import LoadSettings, Shape
     from penstock_loadtest.summary import print_report
 
+    _check_writable("--json", json_file)
+    _check_writable("--records", records)
+    # The load is a process of its own: unwinding ends it, dying at once would leave it to go on.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        report = run_headless(LoadSettings(shape=Shape(shape), **options), records)
+        settings = LoadSettings(shape=Shape(shape), **options)
+        settings.check()
+        check_server(settings)
+        report = run_headless(settings, records)
     except LoadSettingsError as error:
         raise UserError(str(error)) from error
     except LoadRunError as error:
         raise click.ClickException(str(error)) from error
     print_report(open_console(), report)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     if report.requests.failed:
         raise SystemExit(1)
+
+
+def _check_writable(option: str, file: Path | None) -> None:
+    """Refuse a file that cannot be written before the load runs, not after."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("ab").close()
+    except OSError as error:
+        raise UserError(f"{option} {file}: cannot be written ({error.strerror}); name another file") from error

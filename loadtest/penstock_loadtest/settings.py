@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,12 @@ from penstock_loadtest.errors import LoadSettingsError
 from penstock_loadtest.lengths import Lengths, parse_lengths
 from penstock_loadtest.schedules import Schedule, burst, constant, ramp
 from penstock_loadtest.traces import AZURE_2023_CONVERSATION, read_azure_trace
+
+
+MOST_USERS = 10_000
+"""What one load process is given to simulate."""
+MOST_ARRIVALS = 10_000_000
+"""All arrivals of an open-loop run are drawn before it begins."""
 
 
 class Shape(StrEnum):
@@ -79,6 +86,19 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise LoadSettingsError(f"url {self.url!r} is not an address; write it as http://HOST:PORT")
         if not self.model:
             raise LoadSettingsError("model is empty; name one that the server lists at /v1/models")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise LoadSettingsError(f"{name} {value} must be a finite number")
+        if self.users > MOST_USERS:
+            raise LoadSettingsError(f"users {self.users} are too many for one load process; give {MOST_USERS} at most")
+        if self.ramp_s <= 0:
+            raise LoadSettingsError(f"ramp_s {self.ramp_s} must be above 0")
+        if (self.rate_rps or 0.0) * self.duration_s > MOST_ARRIVALS:
+            raise LoadSettingsError(
+                f"rate_rps {self.rate_rps} over duration_s {self.duration_s} are more than {MOST_ARRIVALS} requests; "
+                "lower one of them"
+            )
         if self.system_tokens < 0:
             raise LoadSettingsError(f"system_tokens {self.system_tokens} must be 0 (none) or above")
         if self.bytes_per_token <= 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,3 +148,18 @@ def test_anyone_can_run_the_locustfile(extra):
     for kind in ("chat", "TTFT", "TPOT"):
         assert any(line.split()[:2] == [kind, "tiny"] for line in (done.stdout + done.stderr).splitlines()), kind
     assert "completion tokens/s" in done.stdout + done.stderr
+
+
+def test_a_command_that_is_told_to_end_takes_its_load_process_with_it():
+    with scripted_server("good") as server:
+        arguments = ["--url", server.url, "--model", "tiny", "--duration", "60", "--users", "1"]
+        parent = subprocess.Popen(
+            [sys.executable, "-c", "from penstock_loadtest.cli import command; command()", *arguments]
+        )
+        while not server.bodies and parent.poll() is None:
+            time.sleep(0.01)
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text(encoding="ascii").split()
+        parent.terminate()
+        assert parent.wait(20) == 128 + signal.SIGTERM
+        assert len(children) == 1
+        assert not Path("/proc", children[0]).exists()
