@@ -15,7 +15,6 @@ from penstock_loadtest.lengths import Lengths, parse_lengths
 from penstock_loadtest.schedules import Schedule, burst, constant, ramp
 from penstock_loadtest.traces import AZURE_2023_CONVERSATION, read_azure_trace
 
-
 MOST_USERS = 10_000
 """What one load process is given to simulate."""
 MOST_ARRIVALS = 10_000_000
