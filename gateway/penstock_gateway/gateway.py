@@ -77,6 +77,8 @@ class Gateway:
         """
         settings = self.settings
         self.snapshot_file.look()
+        # From the first request on the ledger waits for this process's word.
+        self._mark(time.monotonic())
         loop = asyncio.get_running_loop()
         self.admin_address = await self._admin.start(settings.admin_host, settings.admin_port)
         self._server = await loop.create_server(

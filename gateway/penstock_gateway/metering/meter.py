@@ -113,9 +113,8 @@ class Meter:
             self._log_access(self._entry(ended, outcome, status, (prompt, completion), now_s))
 
     def mark(self, mark: InFlightMark) -> None:
-        """Tell the ledger what is still under way. No promise is made while a record is missing."""
-        if not self._failing:
-            self._keep(mark)
+        """Tell the ledger what is still under way. Records that a full disk lost do not come any more."""
+        self._keep(mark)
 
     def _keep(self, line: UsageRecord | InFlightMark) -> bool:
         try:

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from penstock.cost.records import Outcome
+from penstock.cost.records import InFlightMark, Outcome
+from penstock.cost.spool import SpoolReader
 from penstock.routing.snapshot import Backend, CompiledRoute, ReplicaState
 from tests.integration.gateway.conftest import PlatformFactory, body, until
 from tests.support.http import Client, get, post
@@ -213,6 +214,34 @@ async def test_a_stream_without_its_end_mark_was_cut(start: PlatformFactory):
     answer = await client.ask(post(CHAT, body(stream=True)))
     assert "error" in json.loads(answer.events[-1])
     assert platform.records()[0].outcome is Outcome.FAILED
+
+
+async def test_the_spool_says_which_requests_are_under_way(start: PlatformFactory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("penstock_gateway.gateway.MARK_PERIOD_S", 0.0)
+    platform = await start("m.1")
+    may_end = asyncio.Event()
+
+    async def wait_in_the_middle(_seen: Seen, out: Out) -> None:
+        await out.open_stream()
+        await out.event(chat_chunk({"content": "one"}))
+        await may_end.wait()
+        await out.done()
+
+    def marks() -> list[InFlightMark]:
+        batches = SpoolReader(platform.spool).read({})
+        return [record for batch in batches for record in batch.records if isinstance(record, InFlightMark)]
+
+    assert marks()[0].oldest_start_s == {}  # before the first request, so that the ledger waits from then on
+    platform.upstreams["m.1"].handler = only_inference(wait_in_the_middle)
+    client = await platform.connect()
+    asking = asyncio.ensure_future(client.ask(post(CHAT, body(stream=True))))
+    await until(lambda: marks()[-1].oldest_start_s)
+    under_way = marks()[-1]
+    may_end.set()
+    await asking
+    [record] = platform.records()
+    assert under_way.oldest_start_s["m.1"] <= record.start_s < under_way.at_s
+    await until(lambda: not marks()[-1].oldest_start_s)
 
 
 @pytest.mark.parametrize("stream", [False, True])
