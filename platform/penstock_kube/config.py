@@ -67,7 +67,7 @@ class Access:
         except (ConfigException, OSError, *_MALFORMED) as error:
             place = "the service account" if self.kubeconfig is None else f"the kubeconfig {self.kubeconfig}"
             raise ConfigError(f"{place} is unusable: {error}") from error
-        configuration.retries = False  # who calls knows whether a repeat is safe, and how long it may take
+        configuration.retries = None  # who calls knows whether a repeat is safe, and how long it may take
         if _is_loopback(configuration.host):
             configuration.client_session_kwargs = {"trust_env": False}  # no proxy leads back to this machine
         return configuration

@@ -104,6 +104,7 @@ class Reflector:
     async def run(self) -> None:
         """Mirror until cancelled."""
         while True:
+            asked_s = 0.0
             try:
                 if self._version is None:
                     await self._list()
@@ -114,13 +115,12 @@ class Reflector:
                 reason, self._version = "gone", None
                 self._failures += 1
             except KubeError as error:
-                reason = type(error).__name__
+                reason, asked_s = type(error).__name__, error.retry_after_s or 0.0
                 self._failures += 1
                 _log.warning("%s: watch interrupted (%d in a row): %s", self.kind.plural, self._failures, error)
             if self._observer is not None:
                 self._observer.watch_restarted(self.kind.plural, reason)
-            # A server that ends each watch at once is as bad as one that fails: the wait grows all the same.
-            await self._clock.sleep(self._backoff.delay_s(max(1, self._failures), self._rng))
+            await self._clock.sleep(max(asked_s, self._backoff.delay_s(max(1, self._failures), self._rng)))
 
     async def _list(self) -> None:
         listing: Listing = await self._client.list(self.kind, self._namespace, **self._selectors)
@@ -154,10 +154,8 @@ class Reflector:
                     self._tell(change)
                 # Last, so that an event which fails on its way into the store is asked for again.
                 self._version = event.object["metadata"]["resourceVersion"]
-        if self._clock.monotonic() - started_s < 1.0:
-            self._failures += 1
-        else:
-            self._failures = 0
+        # A server that ends each watch at once is as bad as one that fails: the wait grows all the same.
+        self._failures = self._failures + 1 if self._clock.monotonic() - started_s < 1.0 else 0
 
     def _tell(self, change: Change) -> None:
         for handler in self._handlers:

@@ -22,12 +22,15 @@ class LeaseServer:
         self.lease = None
         self.away = False
         self.silent = False
+        self.latency_s = 0.0
         self.calls = 0
 
     async def _answer(self):
         self.calls += 1
         if self.silent:
             await asyncio.get_running_loop().create_future()
+        if self.latency_s:
+            await self.clock.sleep(self.latency_s)
         if self.away:
             raise UnreachableError("refused")
 
@@ -139,6 +142,16 @@ async def test_a_leader_without_the_server_stops_writing_before_another_may_star
     assert clock.monotonic() - 1000.0 < 15  # nobody else's wait has ended by now
 
 
+async def test_a_leader_that_is_told_of_another_stops_at_once(server, clock):
+    leader = Candidate(server, clock, "a")
+    await clock.advance(1.0)
+    server._keep({**server.lease, "spec": {**server.lease["spec"], "holderIdentity": "by hand"}})
+    await clock.advance(5.0)
+    assert not leader.elector.is_leader
+    with pytest.raises(NotLeaderError):
+        await leader.task
+
+
 async def test_a_stalled_server_counts_as_away(server, clock):
     leader = Candidate(server, clock, "a")
     await clock.advance(1.0)
@@ -176,6 +189,15 @@ async def test_a_frozen_leader_may_not_write_when_it_wakes(server, clock):
         await frozen.task
     assert server.holder == "b"
     await other.stop()
+
+
+async def test_validity_counts_from_before_the_call_that_brought_it(server, clock):
+    server.latency_s = 2.0
+    leader = Candidate(server, clock, "a")
+    await clock.advance(4.0)  # a look and a write
+    server.latency_s = 0.0
+    assert leader.elector.remaining_s() == pytest.approx(8.0)
+    await leader.stop()
 
 
 async def test_work_that_fails_gives_the_lease_back(server, clock):

@@ -6,7 +6,7 @@ import pytest
 
 from penstock_kube.client import Listing, WatchEvent
 from penstock_kube.clock import Backoff
-from penstock_kube.errors import GoneError, UnreachableError
+from penstock_kube.errors import GoneError, ThrottledError, UnreachableError
 from penstock_kube.reflector import Reflector
 from penstock_kube.resources import CONFIG_MAPS
 from tests.unit.kube.fake_clock import FakeClock, settle
@@ -92,6 +92,13 @@ async def test_failures_in_a_row_wait_longer_and_an_event_starts_over():
     await mirror(server, clock, observer=restarts)
     assert clock.slept == [1.0, 2.0, 4.0, 1.0]
     assert restarts.reasons == ["UnreachableError"] * 4
+
+
+async def test_what_the_server_asks_for_is_the_least_wait():
+    busy = ThrottledError(429, "TooManyRequests", "storage is (re)initializing", retry_after_s=5.0)
+    clock = FakeClock()
+    await mirror(ScriptedServer([busy, ([], "1")], []), clock)
+    assert clock.slept == [5.0]
 
 
 async def test_a_server_that_ends_each_watch_at_once_is_not_hammered():
