@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ import click
 from penstock.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from penstock.cost.ledger import Ledger
     from penstock.cost.receipts import RequestReceipt
     from penstock.cost.report import Account, CostReport
@@ -130,18 +132,39 @@ def _echo_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich import box
-    from rich.table import Table
+_NAME_COLUMNS = 12
+"""What is left of a name in one line where the terminal is narrow."""
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.measure import Measurement
 
     from penstock.console import open_console
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    console = open_console()
+    unbounded = console.options.update(max_width=10_000)
+    for gap in (2, 1, 0):
+        table = _table(columns, rows, gap)
+        needed = Measurement.get(console, unbounded, table).minimum
+        if needed <= console.width:
+            break
+    console.width = max(console.width, needed)  # the terminal wraps a line that is too long; cut, it would be lost
+    console.print(table)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], gap: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False)
+    for index, cells in enumerate(zip(columns, *rows, strict=True)):
+        widest = max(map(len, cells))
+        # Names may go on in the next line; half a number would be read as another number.
+        least = widest if index else min(widest, _NAME_COLUMNS)
+        table.add_column(cells[0], justify="right" if index else "left", overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*row)
-    open_console().print(table)
+    return table
 
 
 def _print_report(report: CostReport, by: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,13 @@ def test_the_formula_prints_the_textbook_figure() -> None:
     assert run("formula", "--gpu-hourly", "2", "--tokens-per-second", "30").stdout == "18.52\n"
     answer = json.loads(run("formula", "--gpu-hourly", "2", "--tokens-per-second", "30", "-o", "json").stdout)
     assert answer["usd_per_million_tokens"] == pytest.approx(18.5185185)
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "200"])
+def test_no_width_of_the_terminal_cuts_a_number_or_drops_a_name(state: Path, columns: str) -> None:
+    wide = CliRunner().invoke(command, ["--state", str(state)], env={"COLUMNS": "300"}).stdout
+    narrow = CliRunner().invoke(command, ["--state", str(state)], env={"COLUMNS": columns}).stdout
+    numbers = re.findall(r"[\d,]+\.\d+", wide)
+    assert len(numbers) > 10
+    assert re.findall(r"[\d,]+\.\d+", narrow) == numbers
+    assert "acme" in narrow
