@@ -4,7 +4,8 @@ GatewayError
 ├── BadHTTPError                 400  not a request we would ever pass on
 │   ├── HeadTooLargeError        431
 │   ├── UnsupportedVersionError  505
-│   └── UnsupportedCodingError   501
+│   ├── UnsupportedContentCodingError   415
+│   └── UnsupportedTransferCodingError  501
 ├── BadRequestError              400  a body with something wrong in it; `param` names it
 ├── InvalidKeyError              401
 ├── NotFoundError                404  an unknown path
@@ -81,10 +82,16 @@ class UnsupportedVersionError(BadHTTPError):
     status, code = 505, "http_version_not_supported"
 
 
-class UnsupportedCodingError(BadHTTPError):
-    """A transfer coding or content coding other than none and `chunked`."""
+class UnsupportedTransferCodingError(BadHTTPError):
+    """A transfer coding other than none and `chunked`."""
 
     status, code = 501, "coding_not_supported"
+
+
+class UnsupportedContentCodingError(BadHTTPError):
+    """A compressed body."""
+
+    status, code = 415, "content_coding_not_supported"
 
 
 class BadRequestError(GatewayError):
@@ -110,6 +117,14 @@ class NotFoundError(GatewayError):
     status, type, code = 404, INVALID_REQUEST, "unknown_url"
 
 
+_SHOWN_CHARACTERS: Final = 200
+
+
+def _clip(text: str) -> str:
+    """Shorten what a client sent, to be shown in an error."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
 class ModelNotFoundError(GatewayError):
     """A model that does not exist, or that this tenant may not use: the answer does not tell which."""
 
@@ -117,7 +132,7 @@ class ModelNotFoundError(GatewayError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The model {name!r} does not exist or you do not have access to it. "
+            f"The model {_clip(name)!r} does not exist or you do not have access to it. "
             "GET /v1/models lists those that you may use.",
             param="model",
         )

@@ -12,7 +12,8 @@ from penstock_gateway.errors import (
     BadHTTPError,
     BodyTooLargeError,
     HeadTooLargeError,
-    UnsupportedCodingError,
+    UnsupportedContentCodingError,
+    UnsupportedTransferCodingError,
     UnsupportedVersionError,
 )
 from penstock_gateway.relay.request import Request
@@ -135,12 +136,14 @@ def _check_codings(fields: dict[bytes, bytes], http10: bool) -> None:
         if http10:
             raise BadHTTPError("HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1 or Content-Length.")
         if coding.strip().lower() != b"chunked":
-            raise UnsupportedCodingError(
+            raise UnsupportedTransferCodingError(
                 "The only transfer coding taken is 'chunked'. Send the body with that or none."
             )
     content_coding = fields.get(b"content-encoding")
     if content_coding is not None and content_coding.strip().lower() != b"identity":
-        raise UnsupportedCodingError("Compressed request bodies are not taken. Send the body without Content-Encoding.")
+        raise UnsupportedContentCodingError(
+            "Compressed request bodies are not taken. Send the body without Content-Encoding."
+        )
 
 
 def _path(url: bytes) -> bytes:

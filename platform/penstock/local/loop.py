@@ -35,7 +35,7 @@ from penstock.local.retries import Retries
 from penstock.local.state import StateDirectory, write_atomically
 from penstock.local.status import ConditionType, PlatformStatus
 from penstock.local.teller import Teller
-from penstock.local.tenants import compile_tenants
+from penstock.local.tenants import compile_tenants, dangling
 from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot, encode_snapshot
 from penstock.scaling.log import DecisionLog
 from penstock.scaling.observe import LoadWindow
@@ -140,7 +140,7 @@ class Operator:
                 self.timeline.write(now_s, "Manifest", item.model.name, "wanted")
         self._applications.update({app.name: app for item in prepared for app in item.applications})
         self._tenants, problems = compile_tenants(manifest, self.state.pepper.read_bytes())
-        said = (*filter(None, [self.watch.problem]), *clashes, *problems)
+        said = (*filter(None, [self.watch.problem]), *clashes, *problems, *dangling(manifest))
         for text in said:
             if text not in self._said:
                 self.timeline.write(now_s, "Manifest", None, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.api.manifest import Manifest
+from penstock.api.references import check_references
 from penstock.api.tenant import Tenant
 from penstock.routing.keys import hash_key
 from penstock.routing.snapshot import CompiledTenant
@@ -33,6 +34,15 @@ def compile_tenants(manifest: Manifest, pepper: bytes) -> tuple[tuple[CompiledTe
             )
         )
     return tuple(tenants), tuple(problems)
+
+
+def dangling(manifest: Manifest) -> tuple[str, ...]:
+    """Return what Routes and Tenants refer to and is not in the files; Secrets are judged where they are read."""
+    return tuple(
+        str(problem)
+        for problem in check_references(manifest)
+        if problem.resource.kind in {"Route", "Tenant"} and not problem.reason.startswith("Secret")
+    )
 
 
 def _hashes(

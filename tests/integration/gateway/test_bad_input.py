@@ -147,7 +147,7 @@ async def test_what_two_servers_could_read_differently_is_refused(platform: Plat
         ("GET /healthz\r\n\r\n", 505),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (HEAD + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-        (HEAD + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 501),
+        (HEAD + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415),
     ],
 )
 async def test_versions_and_codings_not_spoken(client: Client, sent: str, status: int):
