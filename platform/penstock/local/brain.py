@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import msgspec
+
 from penstock.api.model import Model
 from penstock.api.scaling import ScalingMode
 from penstock.catalog.limits import sequences_asked
@@ -19,7 +21,7 @@ from penstock.scaling.policy import ScalingPolicy, prices_of, replica_bounds
 from penstock.scaling.snapshot import Memory, ScalingSnapshot
 from penstock.serve.applications import Application, spread
 from penstock.serve.plan import DesiredApplication
-from penstock.serve.status import ServeStatus
+from penstock.serve.status import ObservedApplication, ServeStatus, failure_reason
 
 _COLD_STARTS = 5
 
@@ -37,12 +39,26 @@ class ModelState:
     decision: Decision | None = None
     conditions: tuple[Condition, ...] = ()
     died: str | None = None
+    failed: tuple[tuple[Application, ...], str] | None = None
+    """What was last tried to start and did not, with the engine's reason; None once a replica serves."""
     cold_starts_s: deque[float] = field(default_factory=lambda: deque(maxlen=_COLD_STARTS))
 
     @classmethod
     def first(cls, model: Model, now_s: float) -> ModelState:
         """Return the state of a model just seen."""
         return cls(target=first_target(model), since_s=now_s)
+
+    def note_failure(
+        self, applications: Sequence[Application], observed: Sequence[ObservedApplication], *, serves: bool
+    ) -> str | None:
+        """Return why the last try to start these applications failed, if one did and none has served since."""
+        tried = tuple(msgspec.structs.replace(application, attempt=0) for application in applications)
+        reasons = [failure_reason(app.message) for app in observed if app.has_failed]
+        if serves or (self.failed is not None and self.failed[0] != tried):
+            self.failed = None
+        if reasons:
+            self.failed = (tried, reasons[0])
+        return None if self.failed is None else self.failed[1]
 
     def think(
         self, model: Model, window: LoadWindow, lives: Sequence[Life], applications: Sequence[Application], now_s: float

@@ -41,6 +41,7 @@ def judge(
     obstacle: Obstacle | None,
     *,
     died: str | None = None,
+    failed: str | None = None,
     decision: Decision | None = None,
 ) -> tuple[Statement, ...]:
     """Return what holds of a model now.
@@ -51,6 +52,7 @@ def judge(
         applications: Its applications as Serve has them.
         obstacle: What keeps it from Serve.
         died: Which replica died and is being replaced, in words.
+        failed: Why the last try to start it as it is now failed, in the engine's words.
         decision: The last one about its replicas.
     """
     ready = sum(life.phase is ReplicaPhase.READY for life in lives)
@@ -59,7 +61,7 @@ def judge(
         _fits(obstacle),
         _ready(target, ready, obstacle, failures, decision),
         _progressing(target, ready, lives, applications, obstacle),
-        _degraded(target, ready, obstacle, failures, died),
+        _degraded(target, ready, obstacle, failures, died=died, failed=failed),
     )
 
 
@@ -140,7 +142,9 @@ def _degraded(
     ready: int,
     obstacle: Obstacle | None,
     failures: Sequence[ObservedApplication],
+    *,
     died: str | None,
+    failed: str | None,
 ) -> Statement:
     reason = message = ""
     if failures:
@@ -152,6 +156,8 @@ def _degraded(
         )
     elif obstacle is not None and not obstacle.passing:
         reason, message = obstacle.reason, obstacle.message
+    elif failed is not None and not ready:
+        reason, message = "EngineFailed", f"{failed}; it is being tried once more"
     elif died is not None and ready < target:
         reason, message = "EngineDied", died
     if not reason:

@@ -39,6 +39,7 @@ from penstock.local.tenants import compile_tenants, dangling
 from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot, encode_snapshot
 from penstock.scaling.log import DecisionLog
 from penstock.scaling.observe import LoadWindow
+from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import Application, ServeOptions
 from penstock.serve.client import ServeClient
 from penstock.serve.errors import ServeError
@@ -288,7 +289,11 @@ class Operator:
             ]
             lives = self._lives_of(name)
             obstacle = self._obstacle(item)
-            said = judge(state.target, lives, observed, obstacle, died=state.died, decision=state.decision)
+            serves = any(life.phase is ReplicaPhase.READY for life in lives)
+            failed = state.note_failure(item.applications, observed, serves=serves)
+            said = judge(
+                state.target, lives, observed, obstacle, died=state.died, failed=failed, decision=state.decision
+            )
             conditions = restate(said, state.conditions, now_s)
             known = {condition.type: condition for condition in state.conditions}
             for condition in conditions:

@@ -12,6 +12,7 @@ from penstock.scaling.observe import LoadWindow
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import ServeOptions
 from penstock.serve.plan import DesiredApplication, plan
+from penstock.serve.status import ObservedApplication
 from tests.unit.serve.fakes import Serve, application
 
 NOW_S = 1_000.0
@@ -101,3 +102,25 @@ def test_what_serve_is_deleting_or_never_had_does_not_come_back():
     deleting = msgspec.structs.replace(observed.applications["t"], status="DELETING")
     observed = msgspec.structs.replace(observed, applications={"t": deleting})
     assert as_it_runs([application("t"), application("u")], observed) == []
+
+
+def test_a_failed_start_is_remembered_until_one_serves_or_the_file_is_mended():
+    state, tried = ModelState(target=1, since_s=NOW_S), application("t")
+    failed = ObservedApplication(
+        name="t",
+        status="DEPLOY_FAILED",
+        message="ValueError: no such flag",
+        config={},
+        deployment="Engine",
+        deployment_status="DEPLOY_FAILED",
+        target=1,
+    )
+    assert state.note_failure([tried], [], serves=False) is None
+    reason = state.note_failure([tried], [failed], serves=False)
+    assert reason is not None
+    again = msgspec.structs.replace(tried, attempt=1)
+    assert state.note_failure([again], [], serves=False) == reason
+    mended = msgspec.structs.replace(tried, argv=("--better",))
+    assert state.note_failure([mended], [], serves=False) is None
+    state.note_failure([tried], [failed], serves=False)
+    assert state.note_failure([tried], [], serves=True) is None

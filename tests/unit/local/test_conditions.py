@@ -115,3 +115,12 @@ def test_only_what_a_request_wakes_is_called_scaled_to_zero(ruling, ready):
         model="t", at_s=0.0, target_before=0, target_after=0, direction=Direction.HOLD, ruling=ruling, reason="Why."
     )
     assert said(0, [], decision=decision)["Ready"] == ready
+
+
+def test_the_reason_of_a_failed_start_stays_while_it_is_tried_once_more():
+    statements = judge(1, [STARTING], (), None, failed="unrecognized arguments: --nope")
+    degraded = next(said for said in statements if said.type is ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == (True, "EngineFailed")
+    assert degraded.message == "unrecognized arguments: --nope; it is being tried once more"
+    statements = judge(1, [READY], (), None, failed="unrecognized arguments: --nope")
+    assert not next(said for said in statements if said.type is ConditionType.DEGRADED).status
