@@ -118,7 +118,7 @@ class VllmRouter:
         venv = build / f"vllm-router-{VLLM_ROUTER_VERSION}"
         self._program = venv / "bin" / "vllm-router"
         if not self._program.exists():
-            uv = shutil.which("uv")
+            uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
             if uv is None:
                 raise MissingSubjectError(
                     "vllm-router needs uv to be installed (https://docs.astral.sh/uv/); put uv on PATH, "
