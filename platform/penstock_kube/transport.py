@@ -86,6 +86,9 @@ class Transport:
                     await _raise_status(answer)
                 yield answer
             finally:
+                if answer.connection is not None and answer.connection.transport is not None:
+                    # The answer is not read to its end. A TLS goodbye would keep the socket of a silent peer for long.
+                    answer.connection.transport.abort()
                 answer.close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"{request}: {_text(error)}") from error
