@@ -53,7 +53,10 @@ class StreamOptions(msgspec.Struct):
 
 
 class Peek(msgspec.Struct):
-    """The fields of an inference body that the gateway reads; all others are passed over, but checked to be JSON."""
+    """The fields of an inference body that the gateway reads; all others are passed over, but checked to be JSON.
+
+    What stands inside strings that are passed over, valid UTF-8 or not, is for the engine to judge: it reads them.
+    """
 
     model: str
     stream: bool | None = None
@@ -74,18 +77,14 @@ def peek(body: bytes) -> Peek:
         BadRequestError: the body is not a JSON object with these fields; `param` names the field.
     """
     try:
-        if not body.isascii():
-            body.decode()  # the parser does not look inside the strings it passes over
         return _decode_peek(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except msgspec.DecodeError as error:
         detail = str(error) if body else "it is empty"
         raise BadRequestError(f"The request body is not valid JSON: {detail}. Send one JSON object.") from None
-    except UnicodeDecodeError as error:
-        raise BadRequestError(
-            f"The request body is not valid UTF-8 (byte {error.start}). Send JSON encoded as UTF-8."
-        ) from None
+    except UnicodeDecodeError:
+        raise BadRequestError("The request body is not valid UTF-8. Send JSON encoded as UTF-8.") from None
     except RecursionError:
         raise BadRequestError("The request body is nested too deeply. Flatten it.") from None
 

@@ -14,6 +14,8 @@ from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot
 from penstock_gateway.errors import InvalidKeyError
 from penstock_gateway.tenants.limits import TenantLimits
 
+_SEEN_KEYS: Final = 4096
+"""Bounds what a snapshot's directory remembers; beyond, it begins anew."""
 _KEY_BYTES: Final = 1024
 """No key is longer; whatever is, is not worth hashing."""
 
@@ -49,6 +51,8 @@ class TenantDirectory:
     ) -> None:
         self._hasher = None if pepper is None else KeyHasher(pepper)
         self._by_hash: dict[str, Tenant] = {}
+        self._seen: dict[bytes, Tenant] = {}
+        """Headers that were good, for as long as the snapshot lives: a key is hashed once and not for each request."""
         self._by_name: dict[str, Tenant] = {}
         for compiled in snapshot.tenants:
             tenant = self._by_name[compiled.name] = Tenant(compiled, _limits(compiled, now_s, before))
@@ -75,6 +79,9 @@ class TenantDirectory:
             raise InvalidKeyError("No API key was given. Send the header 'Authorization: Bearer YOUR_KEY'.")
         if not self._by_hash and anonymous is not None:
             return anonymous
+        tenant = self._seen.get(authorization)
+        if tenant is not None:
+            return tenant
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             raise InvalidKeyError(
@@ -83,6 +90,9 @@ class TenantDirectory:
         if self._hasher is not None and len(key) <= _KEY_BYTES:
             tenant = self._by_hash.get(self._hasher.hash(key.strip()))
             if tenant is not None:
+                if len(self._seen) >= _SEEN_KEYS:
+                    self._seen.clear()
+                self._seen[authorization] = tenant
                 return tenant
         raise InvalidKeyError("The API key is not known here. Check it, or ask the platform's operator for a new one.")
 
