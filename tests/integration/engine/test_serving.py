@@ -104,6 +104,7 @@ def test_embeddings_have_unit_length_and_usage(serving: Serving):
     [
         ("POST /v1/chat/completions", b"{", 400, "JSON"),
         ("POST /v1/chat/completions", b'{"model": "chat"}', 400, "messages"),
+        ("POST /v1/completions", b'{"model": "chat", "prompt": "\xff"}', 400, "parsing the body"),
         ("POST /v1/chat/completions", b'{"model": "chat", "messages": "x"}', 400, "messages"),
         ("POST /v1/chat/completions", b'{"model": "chat", "messages": 3}', 400, "wrong type"),
         ("POST /v1/completions", b'{"model": "nobody", "prompt": "x"}', 404, "nobody"),
