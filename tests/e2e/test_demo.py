@@ -9,6 +9,7 @@ import pytest
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
+TEMPORARY = ("penstock", "ray", "vllm", "torch", "tmp")
 OURS = ("ray::", "raylet", "gcs_server", "VLLM::", "penstock_gateway", "penstock.local")
 
 
@@ -27,7 +28,8 @@ def _processes() -> set[str]:
 
 
 def _leavings() -> set[str]:
-    return {str(path) for folder in ("/dev/shm", "/tmp") for path in Path(folder).iterdir()} | _processes()
+    temporary = {str(path) for path in Path("/tmp").iterdir() if path.name.startswith(TEMPORARY)}
+    return {str(path) for path in Path("/dev/shm").iterdir()} | temporary | _processes()
 
 
 @pytest.fixture(scope="module")

@@ -148,20 +148,35 @@ async def _start(
     await ray.start(client)
     await gateway.wait_ready(http)
     timeline.write(time.time(), "Platform", None, "Ray and the gateway answer")
+    failed = _begin(operator, _Parts(ray, gateway, register), stack)
+    stack.callback(serve_metrics(options.metrics_port, lambda: operator.status, accounts))
+    return Running(operator, recorder.record, failed)
+
+
+@dataclass(slots=True, frozen=True)
+class _Parts:
+    """What the platform's tasks look after besides the operator."""
+
+    ray: RayHead
+    gateway: GatewayProcess
+    register: SegmentRegister
+
+
+def _begin(operator: Operator, parts: _Parts, stack: contextlib.AsyncExitStack) -> asyncio.Future[str]:
+    """Start the platform's tasks, which the stack ends; return what is done when the platform cannot go on."""
     stop = asyncio.Event()
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     tasks = [
         asyncio.create_task(operator.run(stop), name="operator"),
-        asyncio.create_task(accounts.run(stop), name="accounts"),
-        asyncio.create_task(watch.run(stop, lambda: None), name="manifests"),
-        asyncio.create_task(_note_segments(register, ray, stop), name="segments"),
+        asyncio.create_task(operator.accounts.run(stop), name="accounts"),
+        asyncio.create_task(operator.watch.run(stop, lambda: None), name="manifests"),
+        asyncio.create_task(_note_segments(parts.register, parts.ray, stop), name="segments"),
+        asyncio.create_task(_supervise(parts.ray, parts.gateway, operator.timeline, failed, stop), name="supervisor"),
     ]
-    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    tasks.append(asyncio.create_task(_supervise(ray, gateway, timeline, failed, stop), name="supervisor"))
     for task in tasks:
         task.add_done_callback(_log_failure)
     stack.push_async_callback(_end_tasks, tasks, stop)
-    stack.callback(serve_metrics(options.metrics_port, lambda: operator.status, accounts))
-    return Running(operator, recorder.record, failed)
+    return failed
 
 
 async def _end_tasks(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
