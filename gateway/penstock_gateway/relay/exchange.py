@@ -9,6 +9,7 @@ How an answer's body is passed on is in `answers`; this module decides where a r
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from penstock.cost.records import Outcome
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 RETRY_AFTER_S: Final = 2
 """Asked of clients when nothing serves a model now: replicas come back, or start, on the scale of seconds."""
 
+_CONNECT_GRACE_S: Final = 1.0
+"""Beyond the connection's own time-out: then nothing will come of it any more."""
+
 _FAILED_MESSAGE: Final = "The engine could not answer this request. It may be sent again."
 
 
@@ -37,9 +41,9 @@ class Exchange:
     """One inference request. Ends exactly once, by `complete`, `fail` or `client_gone`."""
 
     __slots__ = (
-        "answer", "answered", "body", "client", "connection", "deadline_s", "ended", "first_token_s", "freshened",
-        "peeked", "reached", "relay", "replica", "request", "resets", "route", "sent_s", "server_errors", "target",
-        "tenant", "touched", "tried", "turn", "wants_usage",
+        "answer", "answered", "body", "client", "connection", "connects", "deadline_s", "ended", "first_token_s",
+        "freshened", "peeked", "reached", "relay", "replica", "request", "resets", "route", "sent_s", "server_errors",
+        "target", "tenant", "touched", "tried", "turn", "wants_usage",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +76,8 @@ class Exchange:
         self.answered = False
         """The client has bytes of the answer: too late for another replica."""
         self.freshened = False
+        self.connects = 0
+        """Numbers the connections that were asked for: one that comes after it was given up serves nobody."""
         self.resets = 0
         self.server_errors = 0
         self.sent_s = 0.0
@@ -94,7 +100,12 @@ class Exchange:
         if connection is not None:
             self._send(connection)
         else:
-            replica.pool.connect(self._connected, self._connect_failed)
+            self._connect(replica)
+
+    def _connect(self, replica: LiveReplica) -> None:
+        self.connects += 1
+        self.deadline_s = time.monotonic() + self.relay.settings.deadlines.connect_s + _CONNECT_GRACE_S
+        replica.pool.connect(partial(self._connected, self.connects), partial(self._connect_failed, self.connects))
 
     def _choose(self) -> LiveReplica | None:
         if self.tried:  # the first failure may be news that a newer snapshot has already
@@ -121,14 +132,14 @@ class Exchange:
             replica.in_flight -= 1
             replica.load.in_flight -= 1
 
-    def _connected(self, connection: UpstreamConnection) -> None:
-        if self.ended:
+    def _connected(self, number: int, connection: UpstreamConnection) -> None:
+        if self.ended or number != self.connects:
             connection.release()
         else:
             self._send(connection)
 
-    def _connect_failed(self, _error: Exception) -> None:
-        if not self.ended:
+    def _connect_failed(self, number: int, _error: Exception) -> None:
+        if not self.ended and number == self.connects:
             self._abandon("connect", eject=True)
 
     def _send(self, connection: UpstreamConnection) -> None:
@@ -159,6 +170,7 @@ class Exchange:
         assert replica is not None  # noqa: S101 - only called while one holds the request
         self._drop_connection()
         self._release()
+        self.connects += 1
         if eject:
             self.relay.ejector.eject(replica)
         self.tried += (replica.id,)
@@ -200,7 +212,7 @@ class Exchange:
             self.freshened = True
             replica = self.replica
             assert replica is not None  # noqa: S101 - it held the request until now
-            replica.pool.connect(self._connected, self._connect_failed)
+            self._connect(replica)
         elif self.resets:
             # A request that broke two replicas is not given a third.
             self.replica_died()
@@ -300,12 +312,17 @@ class Exchange:
             self.connection.resume()
 
     def tick(self, now_s: float) -> None:
-        """Check the replica's deadline."""
-        if self.connection is None:
+        """Check the replica's deadline, and that somebody still works for this request."""
+        connection = self.connection
+        if connection is None:
+            if now_s > self.deadline_s:
+                self._abandon("connect", eject=True)
             return
         if self.touched:
             self.touched = False
             self.deadline_s = now_s + self.relay.settings.deadlines.between_bytes_s
-        elif now_s > self.deadline_s and not self.connection.paused:
+        elif not connection.works_for(self):
+            self.upstream_lost()
+        elif now_s > self.deadline_s and not connection.paused:
             self.replica_died()
             self.fail(EngineTimeoutError("The engine fell silent while answering this request. Send it again."))

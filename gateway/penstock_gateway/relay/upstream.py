@@ -95,6 +95,10 @@ class UpstreamConnection(asyncio.Protocol):
             if self.usable:
                 self._transport.resume_reading()
 
+    def works_for(self, receiver: Receiver) -> bool:
+        """Whether the receiver's answer may still come over this connection."""
+        return self._receiver is receiver and self.usable
+
     def release(self) -> None:
         """Give it back unused."""
         self._pool.give_back(self)

@@ -216,6 +216,28 @@ async def test_a_stream_without_its_end_mark_was_cut(start: PlatformFactory):
     assert platform.records()[0].outcome is Outcome.FAILED
 
 
+async def test_a_request_that_nobody_works_for_any_more_is_sent_elsewhere(start: PlatformFactory):
+    platform = await start("m.1", "m.2")
+    reached = asyncio.Event()
+
+    async def swallow_the_first(seen: Seen, out: Out) -> None:
+        if reached.is_set():
+            await default_handler(seen, out)
+        else:
+            reached.set()
+            await seen.gone.wait()
+
+    for upstream in platform.upstreams.values():
+        upstream.handler = only_inference(swallow_the_first)
+    client = await platform.connect()
+    asking = asyncio.ensure_future(client.ask(post(CHAT, body(stream=True))))
+    await reached.wait()
+    [exchange] = [one._exchange for one in platform.gateway.connections]
+    exchange.connection._receiver = None
+    answer = await asking
+    assert (answer.status, answer.events[-1]) == (200, "[DONE]")
+
+
 async def test_the_spool_says_which_requests_are_under_way(start: PlatformFactory, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("penstock_gateway.gateway.MARK_PERIOD_S", 0.0)
     platform = await start("m.1")
