@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.control.status import PlatformStatus, ReplicaStatus, TimelineEvent
 from penstock.cost.ledger import snapshot_of
 from penstock.cost.records import UsageRecord
 from penstock.cost.report import CostReport
 from penstock.local.ports import claim_port
 from penstock.local.state import StateDirectory
-from penstock.local.status import PlatformStatus, ReplicaStatus, TimelineEvent
 from penstock.scaling.decision import Decision
 from penstock.scaling.log import last_decisions
 from penstock_loadtest.demo.watch import DemoError

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from penstock.local.status import ModelStatus, ReplicaStatus
+from penstock.control.status import ModelStatus, ReplicaStatus
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock_loadtest.demo.platform import DemoPlatform, fresh_state, kill_engine
 from penstock_loadtest.demo.report import Mark

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.local.status import ModelStatus, PlatformStatus
+from penstock.control.status import ModelStatus, PlatformStatus
 
 _POLL_S = 0.25
 

@@ -18,9 +18,9 @@ import click
 def command(ctx: click.Context, state: Path | None, output: str) -> None:
     """Show models, replicas and conditions of the platform that `penstock up` runs. Exit code 1 when none runs."""
     from penstock.console import open_console
+    from penstock.control.view import render_details
     from penstock.local.journal import read_status
     from penstock.local.state import StateDirectory
-    from penstock.local.view import render_details
 
     directory = StateDirectory.resolve(state)
     status = read_status(directory.status)

@@ -12,7 +12,7 @@ from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.model import Model, Placement
 from penstock.api.source import parse_source
 from penstock.catalog import ConfigError, Geometry, assess, find, from_config, weights_uri
-from penstock.local.conditions import Obstacle
+from penstock.control.conditions import Obstacle
 
 _ENGINES_PER_CORE = 2
 _LEAST_CPUS = 4

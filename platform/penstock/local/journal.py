@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.control.status import PlatformStatus, TimelineEvent
 from penstock.local.state import write_atomically
-from penstock.local.status import PlatformStatus, TimelineEvent
 
 
 class Timeline:

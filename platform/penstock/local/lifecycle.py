@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from penstock.api.manifest import Manifest
+from penstock.control.status import PlatformStatus
 from penstock.cost.spool import SpoolWriter
 from penstock.local import procfs
 from penstock.local.accounts import Accounts
@@ -36,7 +37,6 @@ from penstock.local.processes import ManagedProcess
 from penstock.local.ray_head import RayHead, RayPorts
 from penstock.local.recover import recover
 from penstock.local.state import Child, PlatformRecord, StateDirectory, write_atomically
-from penstock.local.status import PlatformStatus
 from penstock.routing.snapshot import RoutingSnapshot, encode_snapshot
 from penstock.serve.applications import ServeOptions
 from penstock.serve.client import ServeClient

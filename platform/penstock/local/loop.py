@@ -17,25 +17,26 @@ import msgspec
 
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model
+from penstock.control.brain import ModelState, as_it_runs, desired_applications
+from penstock.control.conditions import Obstacle, judge, restate
+from penstock.control.endpoints import compile_snapshot
+from penstock.control.prepared import Prepared, told_apart
+from penstock.control.reconciler import Reconciler
+from penstock.control.replicas import Life, Step, advance, event
+from penstock.control.retries import Retries
+from penstock.control.status import ConditionType, PlatformStatus
+from penstock.control.tenants import compile_tenants, dangling
 from penstock.cost.records import ReplicaEventKind
 from penstock.cost.spool import SpoolWriter
 from penstock.local.accounts import Accounts
-from penstock.local.brain import ModelState, as_it_runs, desired_applications
-from penstock.local.conditions import Obstacle, judge, restate
-from penstock.local.endpoints import compile_snapshot
 from penstock.local.gateway import GatewayAddress, wait_for_version
 from penstock.local.journal import Timeline
 from penstock.local.manifests import ManifestWatch
 from penstock.local.meter import Meter
 from penstock.local.observe import Sight, look
-from penstock.local.prepare import Prepared, Preparer, told_apart
-from penstock.local.reconciler import Reconciler
-from penstock.local.replicas import Life, Step, advance, event
-from penstock.local.retries import Retries
+from penstock.local.prepare import Preparer
 from penstock.local.state import StateDirectory, write_atomically
-from penstock.local.status import ConditionType, PlatformStatus
 from penstock.local.teller import Teller
-from penstock.local.tenants import compile_tenants, dangling
 from penstock.routing.snapshot import CompiledTenant, RoutingSnapshot, encode_snapshot
 from penstock.scaling.log import DecisionLog
 from penstock.scaling.observe import LoadWindow

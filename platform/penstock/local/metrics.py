@@ -8,10 +8,10 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from penstock.control.status import PlatformStatus
 from penstock.cost.metrics import CostCollector
 from penstock.local.accounts import Accounts
 from penstock.local.ports import LOOPBACK
-from penstock.local.status import PlatformStatus
 
 
 class StatusCollector:

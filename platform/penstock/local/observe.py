@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import httpx2
 
+from penstock.control.replicas import Life
 from penstock.engines.base import EngineLoad
 from penstock.engines.registry import get_engine
 from penstock.local.gateway import GatewayAddress, read_load
-from penstock.local.replicas import Life
 from penstock.routing.load import GatewayLoad
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.client import ServeClient

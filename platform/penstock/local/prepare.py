@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import msgspec
 
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.explain import suggest
@@ -20,23 +18,16 @@ from penstock.api.manifest import Manifest
 from penstock.api.model import Model, Task
 from penstock.api.source import parse_source
 from penstock.catalog import accelerator_classes, engine_limits, weights_uri
+from penstock.control.conditions import Obstacle
+from penstock.control.prepared import Prepared
 from penstock.engines.registry import UnknownEngineError, get_engine
-from penstock.local.conditions import Obstacle
 from penstock.local.fit import Machine, misfit
 from penstock.local.state import StateDirectory
-from penstock.serve.applications import Application, compile_application
+from penstock.serve.applications import compile_application
 
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _COMPLETE = "complete"
 """Marks a folder of weights whose making was not cut short."""
-
-
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one model: applications, one per placement in their order, or an obstacle."""
-
-    model: Model
-    applications: tuple[Application, ...] = ()
-    obstacle: Obstacle | None = None
 
 
 @dataclass
@@ -131,30 +122,6 @@ class Preparer:
         if making is None:
             self._making[folder] = asyncio.create_task(_make_tiny(folder, embed=task is Task.EMBED))
         raise _ObstacleError(Obstacle(reason="MakingWeights", message="the tiny model is being made", passing=True))
-
-
-def told_apart(prepared: Iterable[Prepared]) -> tuple[list[Prepared], list[str]]:
-    """Return the models that one Serve can tell apart, and what is wrong with the others, in words.
-
-    One whose application has the name of an earlier model's gets an obstacle. One that has an earlier model's own name,
-    in another namespace, is left out: nobody could say which of the two a request or a status is about.
-    """
-    kept: dict[str, Prepared] = {}
-    owners: dict[str, str] = {}
-    problems: list[str] = []
-    for item in prepared:
-        name = item.model.name
-        if name in kept:
-            text = f"Model {item.model.namespace}/{name}: there is a Model {kept[name].model.namespace}/{name} as well"
-            problems.append(f"{text}, and namespaces are not told apart on one machine; rename one of them")
-            continue
-        taken = next((app.name for app in item.applications if owners.setdefault(app.name, name) != name), None)
-        if taken is None:
-            kept[name] = item
-            continue
-        text = f"metadata.name: model {owners[taken]!r} comes to the same Serve application {taken!r}; rename one"
-        kept[name] = Prepared(model=item.model, obstacle=Obstacle(reason="NameTaken", message=text))
-    return list(kept.values()), problems
 
 
 class _ObstacleError(Exception):

@@ -80,7 +80,7 @@ class StateDirectory:
 
     @property
     def status(self) -> Path:
-        """`penstock.local.status.PlatformStatus`, rewritten each second."""
+        """`penstock.control.status.PlatformStatus`, rewritten each second."""
         return self.root / "status.json"
 
     @property
@@ -105,7 +105,7 @@ class StateDirectory:
 
     @property
     def events(self) -> Path:
-        """`penstock.local.status.TimelineEvent`, one JSON object a line; kept after `down`."""
+        """`penstock.control.status.TimelineEvent`, one JSON object a line; kept after `down`."""
         return self.root / "events.jsonl"
 
     @property

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.control.brain import ModelState
+from penstock.control.rates import TokenRates
+from penstock.control.replicas import Life
+from penstock.control.status import PlatformStatus
+from penstock.control.summary import model_status, replica_prices, replica_status
 from penstock.engines.base import EngineLoad
 from penstock.local import procfs
 from penstock.local.accounts import Accounts
-from penstock.local.brain import ModelState
 from penstock.local.journal import write_status
-from penstock.local.rates import TokenRates
-from penstock.local.replicas import Life
-from penstock.local.status import PlatformStatus
-from penstock.local.summary import model_status, replica_prices, replica_status
 
 _ENGINE_MARK = "EngineCore"
 """In the title of vLLM's core process."""

@@ -12,14 +12,14 @@ from rich.live import Live
 
 from penstock.api.manifest import Manifest
 from penstock.console import open_console
+from penstock.control.status import PlatformStatus
+from penstock.control.view import is_ready, progress, render, trouble
 from penstock.errors import UserError
 from penstock.local.journal import read_status
 from penstock.local.lifecycle import Options, Running
 from penstock.local.processes import tail
 from penstock.local.serving import operator_log, serve, spawn
 from penstock.local.state import StateDirectory
-from penstock.local.status import PlatformStatus
-from penstock.local.view import is_ready, progress, render, trouble
 
 _REFRESH_S = 0.5
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import openai
 import pytest
 
+from penstock.control.status import ConditionType, ModelStatus
 from penstock.local import procfs
 from penstock.local.cleanup import SHARED_MEMORY
 from penstock.local.journal import read_status
 from penstock.local.ports import claim_port
 from penstock.local.state import PlatformRecord, StateDirectory
-from penstock.local.status import ConditionType, ModelStatus
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(540)]
 

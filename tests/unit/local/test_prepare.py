@@ -9,9 +9,10 @@ from penstock.api.manifest import Manifest
 from penstock.api.model import Model
 from penstock.catalog.budget import CPU_CACHE_GIB
 from penstock.catalog.limits import CPU_CACHE_VARIABLE
-from penstock.local.brain import desired_applications, first_target
+from penstock.control.brain import desired_applications, first_target
+from penstock.control.prepared import told_apart
 from penstock.local.fit import Machine
-from penstock.local.prepare import Preparer, told_apart
+from penstock.local.prepare import Preparer
 from penstock.local.state import StateDirectory
 from penstock.serve.applications import application_config, spread
 from penstock.serve.status import ServeStatus

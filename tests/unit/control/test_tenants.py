@@ -1,7 +1,7 @@
 """Tenants as gateways get them, and what the files refer to in vain."""
 
 from penstock.api import Manifest, parse_resource
-from penstock.local.tenants import compile_tenants, dangling
+from penstock.control.tenants import compile_tenants, dangling
 from penstock.routing.keys import hash_key
 
 PEPPER = b"pepper"

@@ -5,9 +5,9 @@ from decimal import Decimal
 import msgspec
 
 from penstock.api.model import Model
+from penstock.control.brain import ModelState, as_it_runs, first_target
+from penstock.control.replicas import Life
 from penstock.engines.base import EngineLoad
-from penstock.local.brain import ModelState, as_it_runs, first_target
-from penstock.local.replicas import Life
 from penstock.scaling.observe import LoadWindow
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import ServeOptions

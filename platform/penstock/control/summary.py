@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
+from penstock.control.brain import ModelState
+from penstock.control.replicas import Life
+from penstock.control.status import ModelStatus, ReplicaStatus
 from penstock.cost.report import CostReport
 from penstock.engines.base import EngineLoad
-from penstock.local.brain import ModelState
-from penstock.local.replicas import Life
-from penstock.local.status import ModelStatus, ReplicaStatus
 from penstock.routing.load import LATENCY_BUCKETS_S
 from penstock.scaling.decision import cause_of
 from penstock.scaling.snapshot import ReplicaPhase

@@ -12,8 +12,8 @@ import msgspec
 from penstock.api.model import Model
 from penstock.api.scaling import ScalingMode
 from penstock.catalog.limits import sequences_asked
-from penstock.local.replicas import Life, cold_start_s
-from penstock.local.status import Condition
+from penstock.control.replicas import Life, cold_start_s
+from penstock.control.status import Condition
 from penstock.scaling.decision import Decision, cause_of
 from penstock.scaling.law import decide
 from penstock.scaling.observe import LoadWindow

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.control.rates import TokenRates
+from penstock.control.status import Condition, ConditionType, ModelStatus, PlatformStatus
+from penstock.control.summary import bucket_quantile
+from penstock.control.view import age, attention, is_ready, row, trouble
 from penstock.engines.base import EngineLoad
-from penstock.local.rates import TokenRates
-from penstock.local.status import Condition, ConditionType, ModelStatus, PlatformStatus
-from penstock.local.summary import bucket_quantile
-from penstock.local.view import age, attention, is_ready, row, trouble
 from penstock.routing.load import LATENCY_BUCKETS_S
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.local.retries import FIRST_WAIT_S, LONGEST_WAIT_S, Retries
+from penstock.control.retries import FIRST_WAIT_S, LONGEST_WAIT_S, Retries
 from penstock.serve.applications import ServeOptions
 from penstock.serve.plan import DesiredApplication, PutConfig, plan
 from penstock.serve.status import ObservedApplication, ObservedReplica, ServeStatus

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from penstock.local.replicas import Life
-from penstock.local.retries import FIRST_WAIT_S, LONGEST_WAIT_S
-from penstock.local.status import Condition, ConditionType
+from penstock.control.replicas import Life
+from penstock.control.retries import FIRST_WAIT_S, LONGEST_WAIT_S
+from penstock.control.status import Condition, ConditionType
 from penstock.scaling.decision import Decision
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.status import ObservedApplication, failure_reason

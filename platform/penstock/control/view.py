@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from penstock.local.status import ConditionType, ModelStatus, PlatformStatus, ReplicaStatus
+from penstock.control.status import ConditionType, ModelStatus, PlatformStatus, ReplicaStatus
 
 _COLUMNS = ("MODEL", "READY", "KV%", "QUEUE", "P95-TTFT", "TOK/S", "$/MTOK", "IDLE%", "WHY", "AGE")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.control.replicas import Life, advance, cold_start_s, event
 from penstock.cost.records import ReplicaEventKind
-from penstock.local.replicas import Life, advance, cold_start_s, event
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.status import ObservedApplication, ObservedReplica, ServeStatus
 from tests.unit.serve.fakes import application

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.local.reconciler import Reconciler, still_leaving
+from penstock.control.reconciler import Reconciler, still_leaving
 from penstock.serve.applications import ServeOptions
 from penstock.serve.errors import ServeRefusedError
 from penstock.serve.plan import DesiredApplication, PutConfig, ScaleTo

@@ -8,8 +8,8 @@ import msgspec
 
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model
-from penstock.local.replicas import Life
-from penstock.local.tenants import ANONYMOUS
+from penstock.control.replicas import Life
+from penstock.control.tenants import ANONYMOUS
 from penstock.routing.snapshot import (
     Backend,
     CompiledRoute,

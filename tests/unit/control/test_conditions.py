@@ -2,9 +2,9 @@
 
 import pytest
 
-from penstock.local.conditions import Obstacle, judge, restate
-from penstock.local.replicas import Life
-from penstock.local.status import ConditionType
+from penstock.control.conditions import Obstacle, judge, restate
+from penstock.control.replicas import Life
+from penstock.control.status import ConditionType
 from penstock.scaling.decision import Decision, Direction
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.status import ObservedApplication

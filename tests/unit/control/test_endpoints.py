@@ -6,9 +6,9 @@ from penstock.api.manifest import Manifest
 from penstock.api.model import Model
 from penstock.api.route import Route
 from penstock.api.tenant import Secret, Tenant
-from penstock.local.endpoints import compile_snapshot
-from penstock.local.replicas import Life
-from penstock.local.tenants import compile_tenants
+from penstock.control.endpoints import compile_snapshot
+from penstock.control.replicas import Life
+from penstock.control.tenants import compile_tenants
 from penstock.routing.keys import hash_key
 from penstock.routing.snapshot import ReplicaState, RoutingSnapshot, encode_snapshot
 from penstock.scaling.snapshot import ReplicaPhase

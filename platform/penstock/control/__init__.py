@@ -1,0 +1,1 @@
+"""What every operator of Models does between an observation and its calls, on one machine or in a cluster."""
