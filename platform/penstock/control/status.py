@@ -56,6 +56,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model as last seen."""
 
     name: str
+    namespace: str = "default"
     target: int
     ready: int
     starting: int

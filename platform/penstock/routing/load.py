@@ -48,3 +48,5 @@ class GatewayLoad(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_version: int
     """The routing snapshot in use, so that an operator can wait until a drain is known everywhere."""
     models: tuple[ModelLoad, ...] = ()
+    routable: tuple[str, ...] | None = None
+    """Ids of the replicas that this process may still give new requests to; None from one that does not say."""

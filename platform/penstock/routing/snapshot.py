@@ -69,6 +69,15 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
 
 
+class VariantShare(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a model's traffic one of its variants takes while several serve, as in a rollout."""
+
+    model: str
+    variant: str
+    weight: int
+    """Relative to the model's other variants; 0 takes nothing new as long as another variant can."""
+
+
 class CompiledRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A public model name and the models that answer to it."""
 
@@ -97,6 +106,8 @@ class RoutingSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
     models: tuple[ServedModel, ...] = ()
     replicas: tuple[Replica, ...] = ()
+    shares: tuple[VariantShare, ...] = ()
+    """Variants whose share is set; the replicas of a model without any are equal."""
     routes: tuple[CompiledRoute, ...] = ()
     tenants: tuple[CompiledTenant, ...] = ()
     anonymous_tenant: str | None = None

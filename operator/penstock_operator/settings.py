@@ -1,0 +1,85 @@
+"""What an operator process is told at start, by environment variables `PENSTOCK_OPERATOR_*`, read once in `__main__`.
+
+A group's field is named with two underscores between: `PENSTOCK_OPERATOR_RAY__IMAGE=registry/penstock-engine:0.1.0`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LeaseOptions(BaseModel):
+    """The election."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "penstock-operator"
+    duration_s: int = Field(default=15, ge=3)
+    """How long candidates wait for a leader that shows no life."""
+    renew_deadline_s: float = Field(default=10.0, gt=0)
+    """How long a leader that cannot renew goes on writing."""
+    retry_s: float = Field(default=2.0, gt=0)
+
+
+class RayOptions(BaseModel):
+    """The Ray clusters that pools are made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = "2.60.0"
+    """Ray's version in the engine image, which KubeRay wants to be told."""
+    image: str = "penstock-engine:0.1.0"
+    """Engine image of Models that name none; also the head's."""
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    dashboard_url: str = "http://{service}.{namespace}.svc:8265"
+    """Where a pool's Ray dashboard is; `{service}` is the head service's name. Tests put a server of theirs here."""
+    gcs_redis_address: str | None = None
+    """Redis for GCS fault tolerance, `redis:6379`; a head that is lost takes its replicas along when None."""
+    gcs_redis_secret: str | None = None
+    """Secret with the key `password` for that Redis, in each namespace that has Models."""
+    idle_timeout_s: int = Field(default=60, ge=1)
+    """How long the Ray autoscaler keeps a worker pod that no replica uses."""
+    cache_claim: str | None = None
+    """PersistentVolumeClaim with downloaded weights, in each namespace; it goes before `cache_host_path`."""
+    cache_host_path: str | None = None
+    """Folder on each node for downloaded weights; a pod's own disk when both are None."""
+
+
+class Settings(BaseSettings):
+    """One operator process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_OPERATOR_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    namespace: str = "penstock"
+    """Where the operator itself, its Lease and its Secrets are."""
+    pod_name: str = "penstock-operator"
+    """This process's identity in the election; with it, people's tools find the leader."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; all of them when empty. Each listed one needs a Role, none a ClusterRole."""
+    http_host: str = "0.0.0.0"  # noqa: S104 - the kubelet probes from outside the pod
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    """Probes, metrics, and the answers for `penstock status` and `penstock why`."""
+    gateway_service: str = "penstock-gateway-admin"
+    """Service of the gateways' admin port in `namespace`; its EndpointSlices say where each gateway process is."""
+    gateway_token_file: Path | None = None
+    """Bearer token of the gateways' admin port."""
+    pepper_file: Path | None = None
+    """Secret under which tenant keys are hashed, the same as the gateways'."""
+    spool_directory: Path = Path("/var/lib/penstock/spool")
+    """Where replica events wait for the ledger."""
+    redis_url: str | None = None
+    """Redis of the usage stream; records stay in the spool when None."""
+    tick_s: float = Field(default=1.0, gt=0)
+    """How often each pool is looked at."""
+    status_period_s: float = Field(default=5.0, gt=0)
+    """How often load figures may change a Model's status."""
+    access_kubeconfig: Path | None = None
+    """A kubeconfig; the pod's service account when None."""
+    lease: LeaseOptions = LeaseOptions()
+    ray: RayOptions = RayOptions()

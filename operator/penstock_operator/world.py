@@ -1,0 +1,79 @@
+"""What controllers share in memory: mirrors of the API server, and each Model as its pool last saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from penstock.control.status import ModelStatus
+from penstock_kube.reflector import Reflector
+from penstock_kube.resources import Key, Kind, Object
+
+Listener = Callable[[Key], None]
+"""Called with the key of a Model whose view has changed."""
+
+
+class Mirror:
+    """One kind as the API server has it: one reflector for all namespaces, or one for each that is watched."""
+
+    def __init__(self, kind: Kind, reflectors: Iterable[Reflector]) -> None:
+        self.kind = kind
+        self.reflectors = tuple(reflectors)
+
+    def get(self, namespace: str, name: str) -> Object | None:
+        """Return one object, or None when there is none."""
+        found = (reflector.store.get(namespace, name) for reflector in self.reflectors)
+        return next((obj for obj in found if obj is not None), None)
+
+    def all(self, namespace: str | None = None) -> list[Object]:
+        """Return the objects of one namespace, or all, in the order of their keys."""
+        return [obj for reflector in self.reflectors for obj in reflector.store.all(namespace)]
+
+    def by_index(self, index: str, value: str) -> list[Object]:
+        """Return what an index has under a value."""
+        return [obj for reflector in self.reflectors for obj in reflector.store.by_index(index, value)]
+
+    @property
+    def has_synced(self) -> bool:
+        """Whether every first list has been read."""
+        return all(reflector.has_synced for reflector in self.reflectors)
+
+
+@dataclass
+class World:
+    """What the leader knows."""
+
+    models: Mirror
+    classes: Mirror
+    routes: Mirror
+    tenants: Mirror
+    ray_clusters: Mirror
+    pods: Mirror
+    """Pods of our Ray clusters only."""
+    gateways: Mirror
+    """EndpointSlices of the gateway's admin Service."""
+    _views: dict[Key, ModelStatus] = field(default_factory=dict)
+    _listeners: list[Listener] = field(default_factory=list)
+
+    def on_view(self, listener: Listener) -> None:
+        """Have `listener` called whenever a Model's view changes or goes."""
+        self._listeners.append(listener)
+
+    def view(self, key: Key) -> ModelStatus | None:
+        """Return a Model as its pool last saw it; None before the first look, and when nothing is left of it."""
+        return self._views.get(key)
+
+    def show(self, key: Key, status: ModelStatus) -> None:
+        """Replace a Model's view."""
+        if self._views.get(key) != status:
+            self._views[key] = status
+            self._tell(key)
+
+    def forget(self, key: Key) -> None:
+        """Drop the view of a Model of which no replica and no application is left."""
+        if self._views.pop(key, None) is not None:
+            self._tell(key)
+
+    def _tell(self, key: Key) -> None:
+        for listener in self._listeners:
+            listener(key)
