@@ -29,7 +29,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """A condition without its time."""
 
     type: ConditionType
-    status: bool
+    status: bool | None
     reason: str
     message: str
 
@@ -80,6 +80,8 @@ def restate(statements: Iterable[Statement], before: Iterable[Condition], now_s:
 def _fits(obstacle: Obstacle | None) -> Statement:
     if obstacle is not None and obstacle.reason == "DoesNotFit":
         return Statement(type=ConditionType.FITS, status=False, reason=obstacle.reason, message=obstacle.message)
+    if obstacle is not None:
+        return Statement(type=ConditionType.FITS, status=None, reason="NotChecked", message=obstacle.message)
     return Statement(type=ConditionType.FITS, status=True, reason="Fits", message="")
 
 

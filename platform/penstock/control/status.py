@@ -23,7 +23,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """One statement about a model, with its reason and, when something is wrong, the remedy."""
 
     type: ConditionType
-    status: bool
+    status: bool | None
+    """None when nobody could look: `Unknown` on the custom resource."""
     reason: str
     """CamelCase."""
     message: str

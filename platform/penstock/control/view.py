@@ -34,12 +34,13 @@ def render_details(status: PlatformStatus) -> RenderableType:
     conditions = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("MODEL", "CONDITION", "STATUS", "REASON", "FOR", "MESSAGE"):
         conditions.add_column(name, no_wrap=name != "MESSAGE")
+    words = {True: "True", False: "False", None: "Unknown"}
     for model in status.models:
         for replica in model.replicas:
             replicas.add_row(*_replica_row(replica, status.at_s))
         for said in model.conditions:
             held = age(status.at_s - said.since_s)
-            conditions.add_row(model.name, said.type.value, str(said.status), said.reason, held, Text(said.message))
+            conditions.add_row(model.name, said.type.value, words[said.status], said.reason, held, Text(said.message))
     return Group(render(status), Text(), replicas, Text(), conditions)
 
 

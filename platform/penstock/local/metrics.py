@@ -37,7 +37,7 @@ class StatusCollector:
             for state, count in (("Ready", model.ready), ("Starting", model.starting), ("Draining", model.draining)):
                 replicas.add_metric((model.name, state), count)
             for said in model.conditions:
-                condition.add_metric((model.name, said.type.value, said.reason), float(said.status))
+                condition.add_metric((model.name, said.type.value, said.reason), float(bool(said.status)))
         yield from (replicas, target, condition)
 
 
