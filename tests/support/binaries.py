@@ -56,6 +56,7 @@ FAMILIES = (
         {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver", "kubectl": "k8s.io/kubernetes/cmd/kubectl"},
         version_module="k8s.io/kubernetes",
     ),
+    Family(TOOLS / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
 )
 
 
