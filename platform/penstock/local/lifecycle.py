@@ -194,14 +194,14 @@ async def _end_serving(operator: Operator, client: ServeClient, gateway: Gateway
     await gateway.end()
     try:
         await operator.leave(_REPLICAS_GONE_S)
-        if operator.lives:
+        if operator.fleet.lives:
             logger.warning(
                 "replicas still live %.0f s after Serve was told to stop; Ray's end ends them", _REPLICAS_GONE_S
             )
         await client.delete_all()
     except ServeError as error:
         logger.warning("Ray Serve could not be told to stop: %s", error)
-    if not operator.lives:
+    if not operator.fleet.lives:
         await operator.meter.wait_ended(_PROCESSES_GONE_S)
     operator.end_lives("Down")
     operator.meter.close()
