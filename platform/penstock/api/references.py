@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from penstock.api.accelerator_class import AcceleratorClass
@@ -28,6 +28,23 @@ class ReferenceProblem:
         return f"{self.resource}: {self.field}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class NameClaim:
+    """A public model name that a resource wants: clients know one holder of each."""
+
+    name: str
+    claimant: ResourceKey
+    field: str
+    """Path of the field that says so."""
+    backends: frozenset[str] = frozenset()
+    """Of a Route: Models in its namespace, which it may go before."""
+
+    def fronts(self, other: NameClaim) -> bool:
+        """Whether this is a Route and the other claimant one of the Models behind it."""
+        model = other.claimant
+        return model.kind == Model.KIND and model.namespace == self.claimant.namespace and model.name in self.backends
+
+
 def check_references(
     manifest: Manifest,
     catalog_classes: Iterable[AcceleratorClass] = (),
@@ -44,7 +61,7 @@ def check_references(
     problems = [p for model in manifest.models for p in _model_problems(model, classes, presets)]
     problems += [p for route in manifest.routes for p in _route_problems(route, manifest)]
     problems += [p for tenant in manifest.tenants for p in _tenant_problems(tenant, manifest)]
-    return [*problems, *_claims(manifest)]
+    return [*problems, *_names_taken(manifest)]
 
 
 def _model_problems(
@@ -102,35 +119,52 @@ def _tenant_problems(tenant: Tenant, manifest: Manifest) -> Iterator[ReferencePr
             yield ReferenceProblem(key, "RouteNotFound", f"spec.allowedRoutes[{index}]", message)
 
 
-def _claims(manifest: Manifest) -> Iterator[ReferenceProblem]:
-    """Yield the resources that claim a public model name which another has already.
+def name_claims(resource: Model | Route) -> tuple[NameClaim, ...]:
+    """Return the public names that a resource wants."""
+    key = ResourceKey.of(resource)
+    if isinstance(resource, Route):
+        backends = frozenset(backend.model for backend in resource.spec.backends)
+        return (NameClaim(resource.model_name, key, "spec.modelName", backends),)
+    adapters = enumerate(resource.spec.adapters)
+    return (
+        NameClaim(resource.name, key, "metadata.name"),
+        *(NameClaim(adapter.name, key, f"spec.adapters[{i}].name") for i, adapter in adapters),
+    )
+
+
+def contest(claims: Sequence[NameClaim]) -> tuple[NameClaim, tuple[NameClaim, ...]]:
+    """Return who has a name, and who claims it in vain.
 
     A Route goes before a Model of the same name when the Model is one of its backends: that is how traffic of a
-    running Model is split without a new name for clients.
+    running Model is split without a new name for clients. Neither of the two loses.
+
+    Args:
+        claims: all of one name, at least one, those that go first at the front.
     """
-    taken: dict[str, ResourceKey] = {}
-    behind: dict[str, set[tuple[str, str]]] = {}
-    for route in manifest.routes:
-        key, name = ResourceKey.of(route), route.model_name
-        if name in taken:
-            yield _claim(key, "spec.modelName", name, taken[name])
-            continue
-        taken[name] = key
-        behind[name] = {(route.namespace, backend.model) for backend in route.spec.backends}
-    for model in manifest.models:
-        key = ResourceKey.of(model)
-        names = [("metadata.name", model.name)]
-        names += [(f"spec.adapters[{i}].name", adapter.name) for i, adapter in enumerate(model.spec.adapters)]
-        for field, name in names:
-            if name not in taken:
-                taken[name] = key
-            elif (model.namespace, model.name) not in behind.get(name, set()):
-                yield _claim(key, field, name, taken[name])
+    holder = claims[0]
+    for claim in claims[1:]:
+        if claim.fronts(holder):
+            holder = claim
+    return holder, tuple(claim for claim in claims if claim is not holder and not holder.fronts(claim))
 
 
-def _claim(key: ResourceKey, field: str, name: str, holder: ResourceKey) -> ReferenceProblem:
-    message = f"the public name {name!r} belongs to {holder} already: choose another, or remove one of them"
-    return ReferenceProblem(key, "NameTaken", field, message)
+def name_taken(claim: NameClaim, holder: NameClaim) -> ReferenceProblem:
+    """Return what there is to say of a claim in vain."""
+    message = (
+        f"the public name {claim.name!r} belongs to {holder.claimant} already: choose another, or remove one of them"
+    )
+    return ReferenceProblem(claim.claimant, "NameTaken", claim.field, message)
+
+
+def _names_taken(manifest: Manifest) -> Iterator[ReferenceProblem]:
+    """Yield the claims in vain: Routes go first, then Models, each in the order they were read."""
+    claimants: tuple[Model | Route, ...] = (*manifest.routes, *manifest.models)
+    claims = [claim for claimant in claimants for claim in name_claims(claimant)]
+    by_name: dict[str, list[NameClaim]] = {}
+    for claim in claims:
+        by_name.setdefault(claim.name, []).append(claim)
+    lost = {claim: holder for same in by_name.values() for holder, losers in [contest(same)] for claim in losers}
+    return (name_taken(claim, lost[claim]) for claim in claims if claim in lost)
 
 
 def _create(known: Collection[str], name: str) -> str:
