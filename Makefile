@@ -36,6 +36,10 @@ bench: ## Benchmarks against baselines in the same run
 	@scripts/bootstrap nginx-light
 	.venv/bin/penstock bench --json build/bench/bench.json
 
+.PHONY: images
+images: ## Build the images of gateway, operator and engine (settings: scripts/images)
+	@scripts/images
+
 .PHONY: fmt
 fmt: install ## Format and fix what can be fixed
 	.venv/bin/ruff check --fix .
