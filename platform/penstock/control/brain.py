@@ -131,5 +131,5 @@ def as_it_runs(applications: Sequence[Application], observed: ServeStatus) -> li
         if target is None:
             deployments = (app.config or {}).get("deployments") or [{}]
             target = deployments[0].get("num_replicas") or 1
-        desired.append(DesiredApplication(application=application, target=target))
+        desired.append(DesiredApplication(application=application, target=target, as_it_runs=True))
     return desired

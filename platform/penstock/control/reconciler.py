@@ -9,7 +9,7 @@ from penstock.serve.applications import Application, ServeOptions
 from penstock.serve.client import ServeClient
 from penstock.serve.errors import ServeRefusedError
 from penstock.serve.plan import DesiredApplication, PutConfig, ScaleTo, plan, whole_config, without_refused
-from penstock.serve.status import ServeStatus
+from penstock.serve.status import ObservedApplication, ServeStatus
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,9 @@ class Reconciler:
     async def _put(
         self, action: PutConfig, wanted: Sequence[DesiredApplication], observed: ServeStatus
     ) -> tuple[str, ...]:
+        if action.victims:
+            self.leaving |= frozenset(action.victims)
+            await self._route_away(frozenset(action.victims))
         try:
             await self._client.put(action.body)
         except ServeRefusedError as error:
@@ -114,8 +117,9 @@ def still_leaving(leaving: frozenset[str], observed: ServeStatus) -> frozenset[s
         replica.id
         for app in observed.applications.values()
         for replica in app.replicas
-        if replica.id in leaving
-        and replica.is_live
-        and app.target is not None
-        and sum(other.is_live for other in app.replicas) > app.target
+        if replica.id in leaving and replica.is_live and (app.status == "DELETING" or _has_surplus(app))
     )
+
+
+def _has_surplus(app: ObservedApplication) -> bool:
+    return app.target is not None and sum(replica.is_live for replica in app.replicas) > app.target

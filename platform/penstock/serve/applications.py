@@ -62,13 +62,23 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     drain_timeout_s: float
     """How long a stream may go on in a replica that is being stopped."""
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Ray labels of the nodes that its replicas must run on; any node when empty, as on one machine."""
     attempt: int = 0
     """Counts the times that it was given to Serve anew because Serve had given up on it."""
 
     @property
     def revision(self) -> str:
         """Eight hex digits over all that calls for new replicas when it changes, and the attempt after the first."""
-        essence = (self.argv, self.num_cpus, self.num_gpus, sorted(self.resources.items()), sorted(self.env.items()))
+        essence: tuple[Any, ...] = (
+            self.argv,
+            self.num_cpus,
+            self.num_gpus,
+            sorted(self.resources.items()),
+            sorted(self.env.items()),
+        )
+        if self.labels:  # elsewhere a change of place calls for new replicas as well
+            essence = (*essence, sorted(self.labels.items()))
         digest = hashlib.sha256(msgspec.json.encode(essence)).hexdigest()[:8]
         return f"{digest}-{self.attempt}" if self.attempt else digest
 
@@ -164,6 +174,16 @@ def application_config(application: Application, replicas: int | None) -> dict[s
     """
     if replicas is not None and replicas < 1:
         raise ValueError(f"replicas is {replicas}: Serve takes 1 or more here; scale to 0 by a scale call")
+    actor: dict[str, Any] = {
+        "num_cpus": application.num_cpus,
+        "num_gpus": application.num_gpus,
+        "resources": dict(application.resources),
+        "runtime_env": {
+            "env_vars": dict(application.env),
+        },
+    }
+    if application.labels:
+        actor["label_selector"] = dict(application.labels)
     deployment: dict[str, Any] = {
         "name": DEPLOYMENT,
         "max_ongoing_requests": _UNLIMITED_REQUESTS,
@@ -172,14 +192,7 @@ def application_config(application: Application, replicas: int | None) -> dict[s
         "graceful_shutdown_wait_loop_s": 1.0,
         "health_check_period_s": 2.0,
         "health_check_timeout_s": 5.0,
-        "ray_actor_options": {
-            "num_cpus": application.num_cpus,
-            "num_gpus": application.num_gpus,
-            "resources": dict(application.resources),
-            "runtime_env": {
-                "env_vars": dict(application.env),
-            },
-        },
+        "ray_actor_options": actor,
     }
     if replicas is not None:
         deployment["num_replicas"] = replicas

@@ -27,6 +27,8 @@ class DesiredApplication(msgspec.Struct, frozen=True, kw_only=True):
 
     application: Application
     target: int
+    as_it_runs: bool = False
+    """Keep the configuration that Serve has, whatever `application` says: it only drains, or cannot be made anew."""
 
 
 class PutConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ class PutConfig(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
     changed: tuple[str, ...]
     """Applications that are new or differ: one of these is to blame when Serve refuses the whole."""
+    victims: tuple[str, ...] = ()
+    """Replicas of applications that are left out: routing must leave them before the call is made."""
 
 
 class ScaleTo(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,12 +66,18 @@ def plan(desired: Sequence[DesiredApplication], observed: ServeStatus, options: 
     changed = tuple(
         want.application.name
         for want in desired
-        if not _is_applied(want.application, observed.applications.get(want.application.name))
+        if not _is_applied(want, observed.applications.get(want.application.name))
     )
     wanted = {want.application.name for want in desired}
     superfluous = {name for name, app in observed.applications.items() if app.status != "DELETING"} - wanted
     if changed or superfluous:
-        return (PutConfig(body=whole_config(desired, observed, options), changed=changed),)
+        victims = tuple(
+            replica.id
+            for name in sorted(superfluous)
+            for replica in observed.applications[name].replicas
+            if replica.state == "RUNNING"
+        )
+        return (PutConfig(body=whole_config(desired, observed, options), changed=changed, victims=victims),)
     return tuple(_scale_calls(desired, observed))
 
 
@@ -76,10 +86,7 @@ def whole_config(desired: Iterable[DesiredApplication], observed: ServeStatus, o
     return {
         "proxy_location": "HeadOnly",
         "http_options": {"host": options.http_host, "port": options.http_port},
-        "applications": [
-            application_config(want.application, _live_count(want, observed.applications.get(want.application.name)))
-            for want in desired
-        ],
+        "applications": [_config(want, observed.applications.get(want.application.name)) for want in desired],
     }
 
 
@@ -144,24 +151,32 @@ def _check_names(desired: Iterable[DesiredApplication]) -> None:
             )
 
 
-def _is_applied(application: Application, observed: ObservedApplication | None) -> bool:
+def _is_applied(want: DesiredApplication, observed: ObservedApplication | None) -> bool:
     if observed is None or observed.config is None or observed.status == "DELETING":
         return False
-    return _contains(observed.config, application_config(application, replicas=None))
+    return want.as_it_runs or contains(observed.config, application_config(want.application, replicas=None))
 
 
-def _contains(have: Any, want: Any) -> bool:
-    """Say whether `have` holds all of `want`: Serve may add to what it was given, as defaults or empty values."""
+def _config(want: DesiredApplication, observed: ObservedApplication | None) -> dict[str, Any]:
+    count = _live_count(want, observed)
+    if not want.as_it_runs or observed is None or observed.config is None:
+        return application_config(want.application, count)
+    deployments = [{**deployment, "num_replicas": count} for deployment in observed.config.get("deployments") or []]
+    return {**observed.config, "deployments": deployments}
+
+
+def contains(have: Any, want: Any) -> bool:
+    """Say whether JSON data holds all of `want`: a server may add to what it was given, as defaults or empty values."""
     if isinstance(want, Mapping):
         return isinstance(have, Mapping) and all(
-            (key in have and _contains(have[key], value)) or (key not in have and value is None)
+            (key in have and contains(have[key], value)) or (key not in have and value is None)
             for key, value in want.items()
         )
     if isinstance(want, list):
         return (
             isinstance(have, list)
             and len(have) == len(want)
-            and all(_contains(mine, theirs) for mine, theirs in zip(have, want, strict=True))
+            and all(contains(mine, theirs) for mine, theirs in zip(have, want, strict=True))
         )
     return bool(have == want)
 

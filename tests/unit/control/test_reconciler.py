@@ -48,6 +48,24 @@ def want(name, *argv, target=1):
     return DesiredApplication(application=application(name, ("--model", "x", *argv)), target=target)
 
 
+async def test_routing_leaves_an_application_before_serve_deletes_it(client, reconciler):
+    await reconciler.reconcile([want("a"), want("b")], client.serve.status())
+    client.calls.clear()
+    await reconciler.reconcile([want("a")], client.serve.status())
+    assert client.calls == ["route away from b-1", "put a"]
+
+
+async def test_an_application_that_only_drains_keeps_the_configuration_that_serve_has(client, reconciler):
+    await reconciler.reconcile([want("a", "--old", target=2)], client.serve.status())
+    config = client.serve.configs["a"]["args"]
+    drains = DesiredApplication(application=application("a", ("--guessed",)), target=0, as_it_runs=True)
+    client.calls.clear()
+    await reconciler.reconcile([drains], client.serve.status())
+    assert client.calls == ["route away from a-1,a-2", "scale a 0"]
+    await reconciler.reconcile([drains, want("b")], client.serve.status())
+    assert client.serve.configs["a"]["args"] == config
+
+
 async def test_routing_leaves_the_victims_before_serve_stops_them(client, reconciler):
     await reconciler.reconcile([want("a", target=2)], client.serve.status())
     client.calls.clear()
