@@ -52,7 +52,7 @@ async def test_routing_leaves_an_application_before_serve_deletes_it(client, rec
     await reconciler.reconcile([want("a"), want("b")], client.serve.status())
     client.calls.clear()
     await reconciler.reconcile([want("a")], client.serve.status())
-    assert client.calls == ["route away from b-1", "put a"]
+    assert client.calls == ["route away from b-0", "put a"]
 
 
 async def test_an_application_that_only_drains_keeps_the_configuration_that_serve_has(client, reconciler):
@@ -61,7 +61,7 @@ async def test_an_application_that_only_drains_keeps_the_configuration_that_serv
     drains = DesiredApplication(application=application("a", ("--guessed",)), target=0, as_it_runs=True)
     client.calls.clear()
     await reconciler.reconcile([drains], client.serve.status())
-    assert client.calls == ["route away from a-1,a-2", "scale a 0"]
+    assert client.calls == ["route away from a-0,a-1", "scale a 0"]
     await reconciler.reconcile([drains, want("b")], client.serve.status())
     assert client.serve.configs["a"]["args"] == config
 
