@@ -47,6 +47,7 @@ async def fetch(replica: LiveReplica, path: str, *, timeout_s: float) -> tuple[i
         FetchError: no connection, no whole answer, or none in time.
     """
     answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+    receiver = _Fetch(answer)
     sent: list[UpstreamConnection] = []
 
     def send(connection: UpstreamConnection) -> None:
@@ -55,9 +56,9 @@ async def fetch(replica: LiveReplica, path: str, *, timeout_s: float) -> tuple[i
             return
         sent.append(connection)
         head = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % ((replica.base_path + path).encode(), replica.host)
-        connection.send(_Fetch(answer), head, b"")
+        connection.send(receiver, head, b"")
 
-    def failed(error: Exception) -> None:
+    def failed(error: BaseException) -> None:
         if not answer.done():
             answer.set_exception(FetchError(f"no connection: {error}"))
 
@@ -71,5 +72,5 @@ async def fetch(replica: LiveReplica, path: str, *, timeout_s: float) -> tuple[i
             return await answer
     except TimeoutError:
         for connection in sent:
-            connection.abort()
+            connection.abandon(receiver)
         raise FetchError(f"no answer within {timeout_s:g} s") from None

@@ -133,12 +133,19 @@ class Exchange:
             replica.load.in_flight -= 1
 
     def _connected(self, number: int, connection: UpstreamConnection) -> None:
-        if self.ended or number != self.connects:
+        replica = self.replica
+        if self.ended or number != self.connects or replica is None:
             connection.release()
+        elif replica.draining or replica.retired:
+            # A newer snapshot than the one it was picked from. Nothing was sent there yet.
+            connection.release()
+            self._release()
+            self.connects += 1
+            self.attempt()
         else:
             self._send(connection)
 
-    def _connect_failed(self, number: int, _error: Exception) -> None:
+    def _connect_failed(self, number: int, _error: BaseException) -> None:
         if not self.ended and number == self.connects:
             self._abandon("connect", eject=True)
 
@@ -285,7 +292,7 @@ class Exchange:
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
-            connection.abort()
+            connection.abandon(self)
 
     def _no_replica(self) -> GatewayError:
         name = self.peeked.model

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 
 _HIGH_WATER_BYTES = 1 << 20
 """Requests are held in memory anyway until they are sent; this only bounds how they are handed to the kernel."""
+
+LATE_S: Final = 0.05
+"""A loop that stood still learns that time is up before it learns what came meanwhile: so long it looks once more."""
 
 
 class Receiver(Protocol):
@@ -61,6 +64,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._content_type = b""
         self._framed = False
         self._head_seen = False
+        self._complete = False
+        """The data being parsed held the end of the answer."""
+        self._reusable = False
+        self._whole = 0
+        """Pieces that belong to the complete answer."""
         self.uses = 0
         """Requests sent over it. One that breaks on a connection used before may just have met an idle time-out."""
         self.idle_since_s = 0.0
@@ -70,16 +78,24 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request and deliver its answer to the receiver."""
         self._receiver = receiver
         self.uses += 1
-        self._head_seen = self._framed = False
+        self._head_seen = self._framed = self._complete = False
         self._content_type = b""
         if self.usable:
             self._transport.write(head + body)
         else:
             asyncio.get_running_loop().call_soon(self._lose)
 
-    def abort(self) -> None:
-        """Drop the connection now, so that the engine frees what the request holds. The receiver hears nothing."""
-        self._receiver = None
+    def abandon(self, receiver: Receiver) -> None:
+        """Drop the connection now, so that the engine frees what the request holds; the receiver hears nothing.
+
+        One that was given back and works for another receiver by now is not this one's to drop.
+        """
+        if self._receiver is receiver:
+            self._receiver = None
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close a connection that works for nobody."""
         self._transport.abort()
 
     def pause(self) -> None:
@@ -117,16 +133,26 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; anything that is not the answer of our request ends the connection."""
+        if self._receiver is None:
+            # Nobody asked for it. Kept, it would be read as the start of the next request's answer.
+            self._pool.discard(self)
+            self._transport.abort()
+            return
+        broken = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             logger.exception("a defect in the gateway broke an answer")
-            self._break()
+            broken = True
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._break()
-        else:
-            if self._pieces:
-                self._deliver()
+            broken = True
+        if self._pieces:
+            self._deliver()
+        if self._complete:
+            self._finish(keep=self._reusable and not broken)
+        elif broken:
+            self._transport.abort()
+            self._lose()
 
     def eof_received(self) -> bool:
         """The replica closes; the transport may too."""
@@ -143,6 +169,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """Note what follows a complete answer without having been asked for."""
+        if self._complete:
+            self._reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep what the relay needs."""
         name = name.lower()
@@ -152,48 +183,49 @@ class UpstreamConnection(asyncio.Protocol):
             self._framed = True
 
     def on_headers_complete(self) -> None:
-        """Deliver the head, unless it is an interim one. A head that nobody asked for is a protocol error."""
+        """Deliver the head, unless it is an interim one, or follows the answer and is nobody's."""
+        if self._complete:
+            return
         self._status = status = self._parser.get_status_code()
         if status < 200:
             self._content_type = b""
             self._framed = False
             return
-        receiver = self._receiver
-        if receiver is None:
-            self._break()
-            return
         self._head_seen = True
-        receiver.upstream_head(status, self._content_type)
+        if self._receiver is not None:
+            self._receiver.upstream_head(status, self._content_type)
 
     def on_message_complete(self) -> None:
-        """Give the connection back before the receiver goes on, so that its next request can have it."""
-        if self._status < 200:
-            return
-        if self._pieces:
-            self._deliver()
-        receiver, self._receiver = self._receiver, None
-        if receiver is None:
-            return
-        if self.paused:
-            self.resume()
-        if self._parser.should_keep_alive():
-            self._pool.give_back(self)
-        else:
-            self._transport.close()
-        receiver.upstream_end()
+        """Note the answer's end: what becomes of the connection depends on what else the data holds."""
+        if self._status >= 200 and not self._complete:
+            self._complete = True
+            self._whole = len(self._pieces)
+            self._reusable = self._parser.should_keep_alive()
 
     def _deliver(self) -> None:
         pieces = self._pieces
+        if self._complete:
+            del pieces[self._whole :]
+            if not pieces:
+                return
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         if self._receiver is not None:
             self._receiver.upstream_data(data)
 
-    def _break(self) -> None:
-        if self._pieces:
-            self._deliver()
-        self._transport.abort()
-        self._lose()
+    def _finish(self, *, keep: bool) -> None:
+        """Give the connection back before the receiver goes on, so that its next request can have it."""
+        receiver, self._receiver = self._receiver, None
+        self._complete = False
+        if receiver is None:
+            return
+        if self.paused:
+            self.resume()
+        if keep:
+            self._pool.give_back(self)
+        else:
+            self._transport.close()
+        receiver.upstream_end()
 
     def _lose(self) -> None:
         receiver, self._receiver = self._receiver, None
@@ -224,7 +256,7 @@ class Pool:
         return None
 
     def connect(
-        self, on_connected: Callable[[UpstreamConnection], None], on_failed: Callable[[Exception], None]
+        self, on_connected: Callable[[UpstreamConnection], None], on_failed: Callable[[BaseException], None]
     ) -> asyncio.Task[None]:
         """Open a new connection; exactly one of both is called, later, unless the task is cancelled."""
         task = asyncio.get_running_loop().create_task(self._connect(on_connected, on_failed))
@@ -235,7 +267,7 @@ class Pool:
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""
         if self._closed:
-            connection.abort()
+            connection.close()
             return
         connection.idle_since_s = time.monotonic()
         self._idle.append(connection)
@@ -250,22 +282,30 @@ class Pool:
         old = [connection for connection in self._idle if now_s - connection.idle_since_s > idle_s]
         for connection in old:
             self._idle.remove(connection)
-            connection.abort()
+            connection.close()
 
     def close(self) -> None:
         """Close idle connections, and the others as they become idle."""
         self._closed = True
         while self._idle:
-            self._idle.pop().abort()
+            self._idle.pop().close()
 
     async def _connect(
-        self, on_connected: Callable[[UpstreamConnection], None], on_failed: Callable[[Exception], None]
+        self, on_connected: Callable[[UpstreamConnection], None], on_failed: Callable[[BaseException], None]
     ) -> None:
         loop = asyncio.get_running_loop()
+        connecting = loop.create_task(
+            loop.create_connection(lambda: UpstreamConnection(self), self._host, self._port), name="connect"
+        )
         try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self._host, self._port)
-        except (OSError, TimeoutError) as error:
+            done, _ = await asyncio.wait({connecting}, timeout=self._connect_s)
+            if not done:
+                done, _ = await asyncio.wait({connecting}, timeout=LATE_S)
+        finally:
+            connecting.cancel()  # one that is done hears nothing of it
+        if not done:
+            on_failed(TimeoutError(f"no connection within {self._connect_s:g} s"))
+        elif (error := connecting.exception()) is not None:
             on_failed(error)
         else:
-            on_connected(connection)
+            on_connected(connecting.result()[1])
