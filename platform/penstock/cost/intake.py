@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.cost.money import to_ns
 from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, SpoolLine, UsageRecord
-from penstock.cost.spool import SpoolBatch, writer_of
+from penstock.cost.segments import SpoolBatch, writer_of
 
 DUPLICATE: Final = "duplicate"
 """Tally of requests whose record came again; counted once."""
@@ -22,8 +22,6 @@ MALFORMED: Final = "malformed"
 ORPHANED: Final = "orphaned"
 """Tally of requests at replicas without any event; in no line until one comes."""
 
-_LATEST_NS: Final = 2**63 - 1
-
 _encode = msgspec.json.Encoder().encode
 _decode_meter = msgspec.json.Decoder(MeterReading).decode
 
@@ -33,12 +31,8 @@ def take_batch(database: sqlite3.Connection, batch: SpoolBatch) -> int:
     row = database.execute("SELECT offset_bytes FROM segment WHERE name = ?", (batch.segment,)).fetchone()
     if (row[0] if row else 0) != batch.start_bytes:
         return 0  # another process took this batch between our reading and our writing
-    settled_ns = {
-        replica: _LATEST_NS if closed else until_ns
-        for replica, until_ns, closed in database.execute("SELECT replica, until_ns, closed FROM settled")
-    }
     writer = writer_of(batch.segment)
-    taken = sum(_insert(database, record, writer, settled_ns) for record in batch.records)
+    taken = sum(_insert(database, record, writer) for record in batch.records)
     tally(database, MALFORMED, len(batch.malformed))
     database.executemany(
         "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
@@ -57,10 +51,10 @@ def tally(database: sqlite3.Connection, name: str, records: int) -> None:
         )
 
 
-def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str, settled_ns: dict[str, int]) -> bool:
+def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str) -> bool:
     match record:
         case UsageRecord():
-            return _insert_usage(database, record, settled_ns.get(record.replica, -1))
+            return _insert_usage(database, record)
         case ReplicaEvent():
             step = (record.replica, record.kind.value, _encode(record))
             return database.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", step).rowcount == 1
@@ -73,9 +67,10 @@ def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str, settle
     return False
 
 
-def _insert_usage(database: sqlite3.Connection, record: UsageRecord, settled_ns: int) -> bool:
+def _insert_usage(database: sqlite3.Connection, record: UsageRecord) -> bool:
     end_ns = to_ns(record.end_s)
-    late = end_ns <= settled_ns
+    settled = database.execute("SELECT until_ns, closed FROM settled WHERE replica = ?", (record.replica,)).fetchone()
+    late = settled is not None and (bool(settled[1]) or end_ns <= settled[0])
     row = (record.id, record.replica, end_ns, late, _encode(record))
     if database.execute("INSERT OR IGNORE INTO usage VALUES (?, ?, ?, ?, ?)", row).rowcount == 0:
         tally(database, DUPLICATE, 1)

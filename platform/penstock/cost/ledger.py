@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,12 +18,14 @@ import msgspec
 
 from penstock.cost.attribution import Attribution
 from penstock.cost.books import Amount, Books, LineKey, Lines, Settled, add_lines
+from penstock.cost.deliveries import Delivery, Intake, forget_sealed, release_writer, take_deliveries
 from penstock.cost.intake import CLIPPED, DUPLICATE, LATE, MALFORMED, ORPHANED, take_batch, tally
 from penstock.cost.money import to_ns
 from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, UsageRecord
 from penstock.cost.schema import prepare
+from penstock.cost.segments import writer_of
 from penstock.cost.sharing import Share
-from penstock.cost.spool import SpoolReader, writer_of
+from penstock.cost.spool import SpoolReader
 from penstock.cost.timeline import minimum_spans, timelines_of
 from penstock.performance.work import NEUTRAL, WorkWeights
 
@@ -95,6 +97,39 @@ class Ledger:
         with self._transaction():
             self._forget(offsets.keys() - present, {writer_of(name) for name in present - exhausted})
         return taken
+
+    def take(self, deliveries: Sequence[Delivery], now_s: float) -> Intake:
+        """Take in what was delivered over a network, in one transaction; say what is committed of each segment.
+
+        Args:
+            deliveries: In the order in which they came; any of them may have come before.
+            now_s: Unix seconds.
+        """
+        with self._transaction():
+            return take_deliveries(self._database, deliveries, now_s)
+
+    def identity(self) -> str:
+        """Return what tells this ledger from every other; a backup has its original's."""
+        (identity,) = self._database.execute("SELECT id FROM identity").fetchone()
+        return str(identity)
+
+    def writers(self) -> set[str]:
+        """Return the writers whose marks hold settling back."""
+        return {writer for (writer,) in self._database.execute("SELECT writer FROM mark WHERE alive")}
+
+    def release(self, writers: Iterable[str]) -> None:
+        """Let writers that are taken for dead hold nothing back; one that marks again holds back again."""
+        with self._transaction():
+            for writer in writers:
+                release_writer(self._database, writer)
+
+    def forget_sealed(self, before_s: float) -> int:
+        """Forget which segments were delivered whole before a time (Unix seconds); return how many that was.
+
+        A delivery of one of them would be read again, and its records told by their ids.
+        """
+        with self._transaction():
+            return forget_sealed(self._database, before_s)
 
     def settle(self, now_s: float, weights: WorkWeights = NEUTRAL) -> int:
         """Settle every window whose requests are all known; return how many windows that was."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-VERSION: Final = 1
-
 _TABLES: Final = """
 CREATE TABLE segment (
     -- How far each spool file has been read; written in the transaction that writes what was read.
@@ -42,22 +40,40 @@ CREATE TABLE receipt (
 CREATE TABLE tally (name TEXT PRIMARY KEY, records INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+_DELIVERIES: Final = """
+CREATE TABLE sealed (
+    -- Delivered segments that hold nothing more: a delivery that comes again is told by its row here.
+    name TEXT PRIMARY KEY, at_s REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE identity (
+    -- One row: what tells this ledger from another one, also when a backup of it goes on elsewhere.
+    id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+INSERT INTO identity VALUES (lower(hex(randomblob(8))));
+"""
+
+_STEPS: Final = (_TABLES, _DELIVERIES)
+"""What brings a ledger from version n to n + 1. Steps are added, and never changed."""
+
+VERSION: Final = len(_STEPS)
+
 
 class LedgerVersionError(Exception):
     """The ledger was written by another version of Penstock."""
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables in a new ledger, and refuse one of another version.
+    """Make the tables in a new ledger, bring those of an older version up to date, and refuse those of a newer one.
 
     Raises:
-        LedgerVersionError: Its tables are not the ones this version knows.
+        LedgerVersionError: Its tables are not ones this version knows.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
-    elif version != VERSION:
+    if version > VERSION:
         raise LedgerVersionError(
             f"the ledger has tables of version {version}, this Penstock knows version {VERSION}: "
             f"read it with the Penstock that wrote it, or move it away to begin a new one"
         )
+    if version < VERSION:
+        steps = "".join(_STEPS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {VERSION};COMMIT;")

@@ -8,9 +8,10 @@ survive a machine that loses power before the kernel has written the page out.
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import io
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,18 +21,22 @@ from typing import BinaryIO, Final, Self
 import msgspec
 
 from penstock.cost.records import SpoolLine
-from penstock.cost.validity import fault_of
+from penstock.cost.segments import (
+    READ_BYTES,
+    SUFFIX,
+    SpoolBatch,
+    is_locked,
+    parse_lines,
+    read_lines,
+    segments_in,
+    size_of,
+)
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size at which a writer opens its next segment; the ledger deletes whole segments, so this bounds what lingers."""
 
-READ_BYTES: Final = 4 * 1024 * 1024
-"""How much of a segment one batch reads: bounds the ledger's memory and the length of its transactions."""
-
-QUARANTINE_BYTES: Final = 4096
-"""How much of a malformed line is kept for people to look at."""
-
-_SUFFIX: Final = ".jsonl"
+_MEASURE_S: Final = 1.0
+"""A full spool is measured no more often than this: a scan for every refused record would slow the requests."""
 
 
 class SpoolWriter:
@@ -41,20 +46,33 @@ class SpoolWriter:
         directory: Where segments go; made when missing.
         writer: Who writes (`gateway`, `operator`), letters, digits, `_` and `.`; the start of every segment's name.
         segment_bytes: Size from which on the next record goes to a new segment.
+        limit_bytes: Size of all segments in the directory together from which on records are refused. Each other
+            process that writes there may go beyond it by one segment. None: as much as the disk takes.
 
     Raises:
         ValueError: `writer` holds other characters.
         OSError: The directory cannot be made or written to.
     """
 
-    def __init__(self, directory: Path, writer: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        writer: str,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        limit_bytes: int | None = None,
+    ) -> None:
         if not writer.replace("_", "").replace(".", "").isalnum() or writer.startswith("."):
             raise ValueError(
                 f"writer {writer!r}: use letters, digits, '_' and '.' only; it becomes part of a file name"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        self.identity = f"{writer}-{time.time_ns()}-{os.getpid()}"
-        self._directory = directory
+        # Random, since the first process of every pod has the same pid and a ledger reads the spools of many.
+        self.identity = f"{writer}-{time.time_ns()}-{secrets.token_hex(4)}"
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self._room_bytes = 0
+        self._measured_s = float("-inf")
         self._segment_bytes = segment_bytes
         self._encode = msgspec.json.Encoder().encode
         self._sequence = 0
@@ -66,7 +84,8 @@ class SpoolWriter:
         """Write one record with one `write(2)`, a few microseconds.
 
         Raises:
-            OSError: The disk is full or failing; the record is then not in the spool and may be appended again.
+            OSError: The disk is full or failing, or the spool has reached its limit (`EDQUOT`); the record is then not
+                in the spool and may be appended again.
             ValueError: The writer is closed.
         """
         if self._fd < 0:
@@ -75,8 +94,15 @@ class SpoolWriter:
         if self._torn:
             # An earlier write stopped half way: end its line, so that this record is not glued to the rest of it.
             line = b"\n" + line
+        if self.limit_bytes is not None and not self._has_room(len(line), self.limit_bytes):
+            raise OSError(
+                errno.EDQUOT,
+                f"the spool {self.directory} has reached its limit of {self.limit_bytes} bytes, "
+                f"since the ledger takes nothing out of it",
+            )
         written = os.write(self._fd, line)
         self._size += written
+        self._room_bytes -= written
         if written != len(line):
             self._finish(line, written)
         self._torn = False
@@ -106,45 +132,30 @@ class SpoolWriter:
             written += count
             self._size += count
 
+    def _has_room(self, size_bytes: int, limit_bytes: int) -> bool:
+        now_s = time.monotonic()
+        if size_bytes > self._room_bytes and now_s >= self._measured_s + _MEASURE_S:
+            self._measured_s = now_s
+            self._room_bytes = limit_bytes - size_of(self.directory)
+        return size_bytes <= self._room_bytes
+
     def _rotate(self) -> None:
         # The next segment is open before this one is let go, so a reader that sees no open segment of this writer
         # knows that the writer has gone.
         full, self._fd = self._fd, self._open()
         os.close(full)
         self._size = 0
+        self._room_bytes = 0  # measured anew with the next record, since others may write here too
 
     def _open(self) -> int:
-        name = f"{self.identity}-{self._sequence:06d}{_SUFFIX}"
+        name = f"{self.identity}-{self._sequence:06d}{SUFFIX}"
         self._sequence += 1
-        hidden = self._directory / f".{name}"
+        hidden = self.directory / f".{name}"
         fd = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         # Locked before it gets its name: no reader ever finds it unlocked and takes it for a dead writer's.
         fcntl.flock(fd, fcntl.LOCK_EX)
-        hidden.rename(self._directory / name)
+        hidden.rename(self.directory / name)
         return fd
-
-
-class MalformedLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line that is no record, or one that cannot be counted: where it stands and what is wrong with it."""
-
-    segment: str
-    offset_bytes: int
-    text: bytes
-    reason: str
-
-
-class SpoolBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive whole lines of one segment."""
-
-    segment: str
-    """File name in the spool directory."""
-    start_bytes: int
-    end_bytes: int
-    """Offset from which the next read goes on."""
-    records: tuple[SpoolLine, ...]
-    malformed: tuple[MalformedLine, ...]
-    exhausted: bool
-    """The writer has gone or moved on, and this batch reaches the end: the segment holds nothing more, ever."""
 
 
 class SpoolReader:
@@ -152,13 +163,10 @@ class SpoolReader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._decoder: msgspec.json.Decoder[SpoolLine] = msgspec.json.Decoder(SpoolLine)
 
     def segments(self) -> list[Path]:
         """Return the segments there are, by name; an absent directory has none."""
-        if not self._directory.is_dir():
-            return []
-        return sorted(path for path in self._directory.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
+        return segments_in(self._directory)
 
     def read(self, offsets: Mapping[str, int], *, max_bytes: int = READ_BYTES) -> Iterator[SpoolBatch]:
         """Yield batches of what stands after `offsets` (bytes by segment name; 0 for those not named).
@@ -173,64 +181,14 @@ class SpoolReader:
                 continue  # the ledger had committed and deleted it
             with os.fdopen(fd, "rb") as file:
                 # Asked before reading: a segment closed at this point cannot grow behind the read.
-                closed = not _is_locked(fd)
+                closed = not is_locked(fd)
                 yield from self._batches(path.name, file, offsets.get(path.name, 0), closed, max_bytes)
 
     def _batches(self, segment: str, file: BinaryIO, offset: int, closed: bool, max_bytes: int) -> Iterator[SpoolBatch]:
         while True:
-            file.seek(offset)
-            data = file.read(max_bytes)
-            at_end = len(data) < max_bytes
-            if not at_end and b"\n" not in data:
-                data += file.readline()
-            if not (at_end and closed):
-                data = data[: data.rfind(b"\n") + 1]
-            batch = self._parse(segment, offset, data, exhausted=at_end and closed)
-            if batch.end_bytes > offset or batch.exhausted:
-                yield batch
+            data, exhausted, at_end = read_lines(file, offset, max_bytes, closed=closed)
+            if data or exhausted:
+                yield parse_lines(segment, offset, data, exhausted=exhausted)
             if at_end:
                 return
-            offset = batch.end_bytes
-
-    def _parse(self, segment: str, start_bytes: int, data: bytes, *, exhausted: bool) -> SpoolBatch:
-        records: list[SpoolLine] = []
-        malformed: list[MalformedLine] = []
-        offset = start_bytes
-        for line in io.BytesIO(data):  # ends lines at newlines only, unlike splitlines
-            text = line.rstrip(b"\n")
-            if text:  # an empty line ends a torn one, see SpoolWriter.append
-                try:
-                    record = self._decoder.decode(text)
-                    reason = fault_of(record)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    reason = str(error)
-                if reason is None:
-                    records.append(record)
-                else:
-                    malformed.append(
-                        MalformedLine(segment=segment, offset_bytes=offset, text=text[:QUARANTINE_BYTES], reason=reason)
-                    )
-            offset += len(line)
-        return SpoolBatch(
-            segment=segment,
-            start_bytes=start_bytes,
-            end_bytes=offset,
-            records=tuple(records),
-            malformed=tuple(malformed),
-            exhausted=exhausted,
-        )
-
-
-def writer_of(segment: str) -> str:
-    """Return the `SpoolWriter.identity` whose segment this file name is."""
-    return segment.rsplit("-", 1)[0]
-
-
-def _is_locked(fd: int) -> bool:
-    # A shared lock: readers that ask at the same time do not take each other for the writer.
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+            offset += len(data)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from penstock.cost.records import SpoolLine
-from penstock.cost.spool import SpoolBatch, SpoolReader, SpoolWriter, writer_of
+from penstock.cost.segments import SpoolBatch, writer_of
+from penstock.cost.spool import SpoolReader, SpoolWriter
 from tests.unit.cost.builders import life, reading, usage
 
 
