@@ -33,6 +33,8 @@ class RayOptions(BaseModel):
     """Ray's version in the engine image, which KubeRay wants to be told."""
     image: str = "penstock-engine:0.1.0"
     """Engine image of Models that name none; also the head's."""
+    engine_version: str = "0.32.0"
+    """vLLM's version in that image."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     dashboard_url: str = "http://{service}.{namespace}.svc:8265"
@@ -41,6 +43,10 @@ class RayOptions(BaseModel):
     """Redis for GCS fault tolerance, `redis:6379`; a head that is lost takes its replicas along when None."""
     gcs_redis_secret: str | None = None
     """Secret with the key `password` for that Redis, in each namespace that has Models."""
+    head_cpu: str = "500m"
+    """CPU that a head asks for; it runs Ray's control plane and no engine."""
+    head_memory: str = "4Gi"
+    """Memory that a head asks for, which is also its limit."""
     idle_timeout_s: int = Field(default=60, ge=1)
     """How long the Ray autoscaler keeps a worker pod that no replica uses."""
     cache_claim: str | None = None

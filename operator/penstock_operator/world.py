@@ -49,9 +49,11 @@ class World:
     tenants: Mirror
     ray_clusters: Mirror
     pods: Mirror
-    """Pods of our Ray clusters only."""
+    """Pods of our Ray clusters only: those with the label `pool.names.MANAGED`."""
     gateways: Mirror
     """EndpointSlices of the gateway's admin Service."""
+    slices: Mirror
+    """EndpointSlices that pools publish: those with the label `routing.published.MANAGED_BY`."""
     _views: dict[Key, ModelStatus] = field(default_factory=dict)
     _listeners: list[Listener] = field(default_factory=list)
 

@@ -1,0 +1,1 @@
+"""Pools: one Ray cluster a namespace, with all its Models."""
