@@ -33,7 +33,8 @@ e2e: install ## The demo as a test: every promise of its report is checked
 
 .PHONY: bench
 bench: ## Benchmarks against baselines in the same run
-	@scripts/bootstrap nginx-light
+	@scripts/bootstrap nginx-light openssl
+	$(PYTHON) -m tests.support.binaries etcd kube-apiserver
 	.venv/bin/penstock bench --json build/bench/bench.json
 
 .PHONY: images
