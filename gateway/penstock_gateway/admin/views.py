@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from penstock.routing.pick import Pick, explain
-from penstock_gateway.discovery.live import LiveReplica
+from penstock_gateway.discovery.live import LiveModel
 
 if TYPE_CHECKING:
     from penstock_gateway.gateway import Gateway
@@ -39,8 +39,10 @@ class ModelView(BaseModel):
 
     name: str
     task: str
+    shares: dict[str, int]
+    """Weights of variants, where they have any; a variant is chosen by weight before a replica is."""
     next_pick: str | None
-    """The replica that a request would go to now, but for ties; None when none takes requests."""
+    """The replica that a request would go to now, but for ties; None when none takes requests, or variants share."""
     replicas: list[ReplicaView]
 
 
@@ -85,10 +87,7 @@ def live_state(gateway: Gateway) -> LiveState:
         error=gateway.snapshot_file.error,
         draining=gateway.relay.draining,
         connections=len(gateway.connections),
-        models=[
-            _model(model.name, model.task.value, model.replicas, explain(model.replicas, turn=0))
-            for model in fleet.models.values()
-        ],
+        models=[_model(model, explain(model.replicas, turn=0)) for model in fleet.models.values()],
         routes=[
             RouteView(
                 name=route.name,
@@ -111,12 +110,13 @@ def live_state(gateway: Gateway) -> LiveState:
     )
 
 
-def _model(name: str, task: str, replicas: list[LiveReplica], pick: Pick) -> ModelView:
+def _model(model: LiveModel, pick: Pick) -> ModelView:
     scores = {scored.replica: scored.score for scored in pick.candidates}
     return ModelView(
-        name=name,
-        task=task,
-        next_pick=pick.chosen,
+        name=model.name,
+        task=model.task.value,
+        shares=model.weights,
+        next_pick=None if model.weights else pick.chosen,
         replicas=[
             ReplicaView(
                 id=replica.id,
@@ -133,6 +133,6 @@ def _model(name: str, task: str, replicas: list[LiveReplica], pick: Pick) -> Mod
                 in_flight=replica.in_flight,
                 score=scores[replica.id],
             )
-            for replica in replicas
+            for replica in model.replicas
         ],
     )

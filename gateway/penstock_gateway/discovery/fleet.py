@@ -8,7 +8,7 @@ from typing import Final
 from penstock.routing.load import ModelLoad
 from penstock.routing.pick import split
 from penstock.routing.snapshot import CompiledRoute, Replica, RoutingSnapshot
-from penstock_gateway.discovery.live import LiveModel, LiveReplica, Target
+from penstock_gateway.discovery.live import LiveModel, LiveReplica, Target, place_of
 from penstock_gateway.relay.upstream import Pool
 
 _GOLDEN: Final = 0.6180339887498949
@@ -77,6 +77,11 @@ class Fleet:
                 continue  # a model being removed, its replicas not gone yet
             live = replicas[replica.id] = self._replica(replica, model)
             model.replicas.append(live)
+        for share in snapshot.shares:
+            if share.model in models:
+                models[share.model].weights.setdefault(share.variant, share.weight)
+        for model in models.values():
+            model.compile_shares()
         for gone in self.replicas.values():
             if replicas.get(gone.id) is not gone:
                 gone.retired = True
@@ -95,17 +100,16 @@ class Fleet:
             replica.pool.close()
 
     def _replica(self, replica: Replica, model: LiveModel) -> LiveReplica:
-        fresh = LiveReplica(
+        known = self.replicas.get(replica.id)
+        if known is not None and known.at == place_of(replica):
+            known.move(replica, model)
+            return known
+        return LiveReplica(
             replica,
             model,
             self._load(replica.model, replica.variant),
             Pool(replica.address, replica.port, connect_s=self._connect_s),
         )
-        known = self.replicas.get(replica.id)
-        if known is None or known.at != fresh.at:
-            return fresh
-        known.replica, known.model, known.draining = replica, model, fresh.draining
-        return known
 
     def _load(self, model: str, variant: str) -> ModelLoad:
         key = (model, variant)

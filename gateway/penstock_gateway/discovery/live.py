@@ -6,6 +6,7 @@ import logging
 
 from penstock.engines import Engine, UnknownEngineError, get_engine
 from penstock.routing.load import ModelLoad
+from penstock.routing.pick import Chooser, Shares
 from penstock.routing.snapshot import Replica, ReplicaState, ServedModel, Task
 from penstock_gateway.relay.upstream import Pool
 
@@ -76,14 +77,23 @@ class LiveReplica:
     @property
     def at(self) -> tuple[str, str, int, str, str]:
         """What must stay the same for connections and counters to stay valid."""
-        replica = self.replica
-        return (replica.model, replica.address, replica.port, replica.base_path, replica.variant)
+        return place_of(self.replica)
+
+    def move(self, replica: Replica, model: LiveModel) -> None:
+        """Follow a newer snapshot, in which the replica is at the same place."""
+        self.replica, self.model = replica, model
+        self.draining = replica.state is not ReplicaState.READY
+
+
+def place_of(replica: Replica) -> tuple[str, str, int, str, str]:
+    """Return where a replica is and for what: another place is another replica."""
+    return (replica.model, replica.address, replica.port, replica.base_path, replica.variant)
 
 
 class LiveModel:
     """A model with its replicas and the counters of requests that have no replica yet."""
 
-    __slots__ = ("engine", "load", "name", "replicas", "served")
+    __slots__ = ("engine", "load", "name", "replicas", "served", "shares", "weights")
 
     def __init__(self, served: ServedModel, load: ModelLoad) -> None:
         self.served = served
@@ -92,11 +102,26 @@ class LiveModel:
         self.engine = _engine(served)
         """None when this version has no adapter: its replicas are used, but their load is not known."""
         self.replicas: list[LiveReplica] = []
+        self.weights: dict[str, int] = {}
+        """Shares of its variants; empty when all replicas are equal."""
+        self.shares: Shares[LiveReplica] | None = None
+        """Its replicas by variant and weight; None when all are equal."""
 
     @property
     def task(self) -> Task:
         """What the model does."""
         return self.served.task
+
+    def compile_shares(self) -> None:
+        """Sort the replicas by variant, if variants have shares."""
+        if self.weights:
+            self.shares = Shares(((replica.replica.variant, replica) for replica in self.replicas), self.weights)
+
+    def choose(self, choose: Chooser, *, point: float, turn: int, tried: tuple[str, ...] = ()) -> LiveReplica | None:
+        """Choose a replica; `point`, in [0, 1), decides the variant where variants have shares."""
+        if self.shares is None:
+            return choose(self.replicas, turn=turn, tried=tried)
+        return self.shares.choose(choose, point=point, turn=turn, tried=tried)
 
 
 class Target:

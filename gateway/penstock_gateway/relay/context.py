@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from penstock_gateway.clock import Clock
@@ -37,7 +39,7 @@ class Relay:
     """The parts of a gateway process that requests use; one instance."""
 
     __slots__ = (
-        "clock", "draining", "ejector", "fleet", "ids", "meter", "settings", "tally", "tenants", "turn",
+        "clock", "draining", "ejector", "fleet", "ids", "meter", "rng", "settings", "tally", "tenants", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -49,7 +51,10 @@ class Relay:
         tenants: TenantDirectory,
         meter: Meter,
         ejector: Ejector,
+        rng: Callable[[], float] = random.random,
     ) -> None:
+        self.rng = rng
+        """Returns a number in [0, 1): spreads requests over variants by their shares."""
         self.settings = settings
         self.clock = clock
         self.fleet = fleet

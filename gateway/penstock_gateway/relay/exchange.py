@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from penstock.cost.records import Outcome
-from penstock.routing.pick import last_resort, pick
+from penstock.routing.pick import last_resort, pick, session_point
 from penstock_gateway.discovery.fleet import LiveRoute
 from penstock_gateway.discovery.live import LiveReplica, Target
 from penstock_gateway.errors import EngineFailedError, EngineTimeoutError, GatewayError, NoReplicaError
@@ -34,6 +34,8 @@ RETRY_AFTER_S: Final = 2
 _CONNECT_GRACE_S: Final = 1.0
 """Beyond the connection's own time-out: then nothing will come of it any more."""
 
+_NO_SESSION: Final = b"null"
+
 _FAILED_MESSAGE: Final = "The engine could not answer this request. It may be sent again."
 
 
@@ -42,8 +44,8 @@ class Exchange:
 
     __slots__ = (
         "answer", "answered", "body", "client", "connection", "connects", "deadline_s", "ended", "first_token_s",
-        "freshened", "peeked", "reached", "relay", "replica", "request", "resets", "route", "sent_s", "server_errors",
-        "target", "tenant", "touched", "tried", "turn", "wants_usage",
+        "freshened", "peeked", "point", "reached", "relay", "replica", "request", "resets", "route", "sent_s",
+        "server_errors", "target", "tenant", "touched", "tried", "turn", "wants_usage",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,8 @@ class Exchange:
         self.peeked = peeked
         self.wants_usage = peeked.stream is True and wants_usage(peeked)
         self.turn = relay.next_turn()
+        self.point = -1.0
+        """Decides between variants with shares, the same for every try; below 0 until there is such a choice."""
         self.tried: tuple[str, ...] = ()
         self.target: Target | None = None
         self.body = b""
@@ -113,13 +117,21 @@ class Exchange:
         targets = self.route.targets(self.turn)
         for choose in (pick, last_resort):
             for target in targets:
-                replica = choose(target.model.replicas, turn=self.turn, tried=self.tried)
+                model = target.model
+                if model.shares is not None and self.point < 0:
+                    self.point = self._draw()
+                replica = model.choose(choose, point=self.point, turn=self.turn, tried=self.tried)
                 if replica is not None:
                     if self.target is not target:
                         self.target = target
                         self.body = upstream_body(self.request.body, self.peeked, target.served_name)
                     return replica
         return None
+
+    def _draw(self) -> float:
+        """Return where this request falls between variants: a session's requests all fall on one point."""
+        session = bytes(self.peeked.prompt_cache_key)
+        return self.relay.rng() if session == _NO_SESSION else session_point(session)
 
     def _hold(self, replica: LiveReplica) -> None:
         self.replica = replica

@@ -61,6 +61,8 @@ class Peek(msgspec.Struct):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
+    prompt_cache_key: msgspec.Raw = msgspec.Raw(b"null")
+    """OpenAI's name for requests that belong together, as it stands in the body: they stay with one variant."""
 
 
 _decode_peek = msgspec.json.Decoder(Peek).decode

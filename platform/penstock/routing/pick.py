@@ -3,13 +3,16 @@
 A replica's score is a pressure: KV-cache usage as the engine last reported it, plus what waits there, plus what this
 gateway has sent since that report, which the report cannot know. The lowest score wins. Every term grows with its
 input and none is traded for less of another, so a replica that is worse in everything is never chosen.
+
+While a model's variants have shares, as in a rollout, a variant is chosen by weight first, and the replica within it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import hashlib
+from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -63,6 +66,14 @@ class ReplicaView(Protocol):
 
 
 View = TypeVar("View", bound=ReplicaView)
+
+
+class Chooser(Protocol):
+    """`pick` or `last_resort`."""
+
+    def __call__(self, candidates: Sequence[View], *, turn: int, tried: Container[str] = ()) -> View | None:
+        """Choose one of the candidates, or none."""
+        ...
 
 
 class Rejection(StrEnum):
@@ -156,6 +167,61 @@ def explain(candidates: Sequence[View], *, turn: int, tried: Container[str] = ()
             for view in candidates
         ),
     )
+
+
+class Shares(Generic[View]):
+    """A model's replicas by variant, compiled once for all picks of a snapshot.
+
+    Args:
+        replicas: The model's replicas with the variant of each.
+        weights: Share of each variant that has one; a variant without takes what no other can, as one of weight 0.
+    """
+
+    __slots__ = ("_by_weight", "_rest")
+
+    def __init__(self, replicas: Iterable[tuple[str, View]], weights: Mapping[str, int]) -> None:
+        variants: dict[str, list[View]] = {}
+        self._rest: list[View] = []
+        for variant, replica in replicas:
+            (variants.setdefault(variant, []) if weights.get(variant, 0) > 0 else self._rest).append(replica)
+        # In the order of names, so that each gateway process gives one session key the same variant.
+        self._by_weight = [(weights[variant], variants[variant]) for variant in sorted(variants)]
+
+    def choose(self, choose: Chooser, *, point: float, turn: int, tried: Container[str] = ()) -> View | None:
+        """Choose a variant by weight and the replica within it.
+
+        A variant that has no replica to give leaves its share to the others in their proportions, and no other
+        variant's requests move. Those without weight come last.
+
+        Args:
+            choose: Chooses within a variant.
+            point: In [0, 1): evenly spread for requests, or a session's own (`session_point`).
+            turn: Breaks ties between equal replicas.
+            tried: Ids of replicas at which this request failed already.
+        """
+        left = self._by_weight
+        while left:
+            mark = point * sum(weight for weight, _ in left)
+            place = 0
+            while place < len(left) - 1 and mark >= left[place][0]:
+                mark -= left[place][0]
+                place += 1
+            weight, replicas = left[place]
+            chosen = choose(replicas, turn=turn, tried=tried)
+            if chosen is not None:
+                return chosen
+            # Where in its share the point fell is as evenly spread as the point was.
+            point = min(mark / weight, _BELOW_1)
+            left = left[:place] + left[place + 1 :]
+        return choose(self._rest, turn=turn, tried=tried) if self._rest else None
+
+
+_BELOW_1: Final = 1.0 - 2.0**-53
+
+
+def session_point(key: bytes) -> float:
+    """Return a session key's place in [0, 1): the same in every process, and evenly spread over keys."""
+    return int.from_bytes(hashlib.blake2b(key, digest_size=6).digest()) / 2.0**48
 
 
 def split(weights: Sequence[int], point: float) -> int | None:

@@ -1,11 +1,12 @@
 """The pick: laws that hold for any fleet, and the cases the laws do not reach."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.routing.pick import Rejection, explain, last_resort, pick, score, split
+from penstock.routing.pick import Rejection, Shares, explain, last_resort, pick, score, session_point, split
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,97 @@ def test_a_split_never_chooses_weight_zero(weights: list[int], point: float):
 def test_evenly_spread_points_give_each_backend_its_share():
     chosen = [split([90, 0, 10], n / 100) for n in range(100)]
     assert (chosen.count(0), chosen.count(1), chosen.count(2)) == (90, 0, 10)
+
+
+variants = st.lists(
+    st.tuples(st.integers(0, 20), st.lists(loads, max_size=3)),  # weight and replicas of each
+    min_size=1,
+    max_size=4,
+)
+points = st.floats(0, 1, exclude_max=True)
+
+
+def fleet_of(
+    given_variants: list[tuple[int, list[dict[str, object]]]],
+) -> tuple[list[tuple[str, View]], dict[str, int]]:
+    replicas = [
+        (f"v{n}", View(id=f"v{n}.{place}", **item))
+        for n, (_, items) in enumerate(given_variants)
+        for place, item in enumerate(items)
+    ]
+    return replicas, {f"v{n}": weight for n, (weight, _) in enumerate(given_variants)}
+
+
+def open_views(replicas: list[tuple[str, View]], tried: set[str]) -> list[View]:
+    return [view for _, view in replicas if not view.draining and not view.ejected and view.id not in tried]
+
+
+@given(variants, points, turns, st.sets(st.sampled_from([f"v{n}.{place}" for n in range(4) for place in range(3)])))
+def test_a_variant_without_weight_is_chosen_only_when_no_other_can_be(
+    given_variants: list[tuple[int, list[dict[str, object]]]], point: float, turn: int, tried: set[str]
+):
+    replicas, weights = fleet_of(given_variants)
+    chosen = Shares(replicas, weights).choose(pick, point=point, turn=turn, tried=tried)
+    able = open_views(replicas, tried)
+    assert (chosen is None) == (not able)
+    if chosen is not None:
+        assert chosen in able
+        variant = {view.id: name for name, view in replicas}[chosen.id]
+        weighted = [view for view in able if weights[view.id.split(".")[0]] > 0]
+        assert weights[variant] > 0 or not weighted
+        assert chosen is pick([view for name, view in replicas if name == variant], turn=turn, tried=tried) or (
+            weights[variant] == 0
+        )
+
+
+@given(variants)
+def test_variants_with_a_replica_to_give_have_their_shares_of_all_points(
+    given_variants: list[tuple[int, list[dict[str, object]]]],
+):
+    replicas, weights = fleet_of(given_variants)
+    able = {view.id.split(".")[0] for view in open_views(replicas, set())}
+    total = sum(weights[name] for name in able)
+    if not total:
+        return
+    shares, count = Shares(replicas, weights), 2000
+    got = Counter(shares.choose(pick, point=(n + 0.5) / count, turn=n).id.split(".")[0] for n in range(count))
+    for name in able:
+        assert abs(got[name] / count - weights[name] / total) < 0.01
+
+
+@given(variants, points, st.integers(0, 3))
+def test_no_session_moves_but_those_of_the_variant_that_went(
+    given_variants: list[tuple[int, list[dict[str, object]]]], point: float, gone: int
+):
+    replicas, weights = fleet_of(given_variants)
+    before = Shares(replicas, weights).choose(pick, point=point, turn=0)
+    ejected = [(name, replace(view, ejected=view.ejected or name == f"v{gone}")) for name, view in replicas]
+    after = Shares(ejected, weights).choose(pick, point=point, turn=0)
+    if before is not None and before.id.split(".")[0] != f"v{gone}":
+        assert after.id == before.id
+
+
+def test_a_variant_whose_share_is_not_known_yet_waits_for_it():
+    replicas = [("old", View("old.1")), ("new", View("new.1"))]
+    shares = Shares(replicas, {"old": 1})
+    assert {shares.choose(pick, point=n / 10, turn=n).id for n in range(10)} == {"old.1"}
+
+
+def test_only_ejected_replicas_left_the_weighted_ones_are_the_first_resort():
+    replicas = [("old", View("old.1", ejected=True)), ("new", View("new.1", ejected=True))]
+    shares = Shares(replicas, {"old": 0, "new": 1})
+    assert shares.choose(pick, point=0.0, turn=0) is None
+    assert shares.choose(last_resort, point=0.0, turn=0).id == "new.1"
+    assert shares.choose(last_resort, point=0.0, turn=0, tried={"new.1"}).id == "old.1"
+
+
+@given(st.binary())
+def test_a_session_has_one_point(key: bytes):
+    assert session_point(key) == session_point(key)
+    assert 0 <= session_point(key) < 1
+
+
+def test_sessions_are_spread_evenly():
+    points = [session_point(b"session %d" % n) for n in range(4000)]
+    for tenth in range(10):
+        assert abs(sum(tenth <= 10 * point < tenth + 1 for point in points) - 400) < 100
