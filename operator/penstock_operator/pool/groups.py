@@ -6,6 +6,7 @@ none ever is: a change makes another group, and a rollout moves the Model there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from penstock.api.model import Model, Placement
 from penstock.api.scaling import ScalingMode
 from penstock.routing.published import GROUP_LABEL, MODEL_LABEL
 from penstock.scaling.policy import replica_bounds
+from penstock.serve.applications import ray_resources
 from penstock_operator.pool.names import digest, slug
 from penstock_operator.pool.pods import worker_template
 from penstock_operator.settings import RayOptions
@@ -39,8 +41,10 @@ class WorkerGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 def worker_group(model: Model, placement: Placement, accelerator: AcceleratorClass, options: RayOptions) -> WorkerGroup:
     """Return the group that replicas on one of a Model's placements run in."""
-    params = {"num-cpus": str(placement.count if accelerator.is_cpu else 1), **ray_params()}
-    template = {"rayStartParams": params, "template": worker_template(model, placement, accelerator, options)}
+    template = {
+        "rayStartParams": _ray_params(placement, accelerator),
+        "template": worker_template(model, placement, accelerator, options),
+    }
     essence = [model.name, placement.accelerator_class, placement.count, placement.purchase.value, template]
     spot = "" if placement.purchase is Purchase.ON_DEMAND else f"-{placement.purchase.value.lower()}"
     name = f"{slug(placement.accelerator_class)}-{placement.count}{spot}-{digest(essence)}"
@@ -53,14 +57,18 @@ def worker_group(model: Model, placement: Placement, accelerator: AcceleratorCla
     )
 
 
-def ray_params() -> dict[str, str]:
-    """Return what every `ray start` is told."""
-    return {"object-store-memory": str(OBJECT_STORE_BYTES)}
-
-
 def node_labels(group: WorkerGroup) -> dict[str, str]:
     """Return the labels that an application asks for so that its replicas run in a group."""
     return {GROUP_LABEL: group.name}
+
+
+def _ray_params(placement: Placement, accelerator: AcceleratorClass) -> dict[str, str]:
+    """Return what `ray start` is told: room for exactly one replica, and Ray's own names for what it is made of."""
+    has = ray_resources(accelerator, placement.count)
+    params = {"object-store-memory": str(OBJECT_STORE_BYTES), "num-cpus": f"{has.cpus:g}", "num-gpus": f"{has.gpus:g}"}
+    if has.custom:
+        params["resources"] = f"'{json.dumps(has.custom)}'"  # quoted for the shell that KubeRay starts Ray in
+    return params
 
 
 def _most(model: Model, placement: Placement) -> int:

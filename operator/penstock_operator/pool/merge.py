@@ -1,4 +1,4 @@
-"""A pod template of the user's merged over ours, by the rules of `kubectl patch --type strategic` that pods need. Pure."""
+"""A user's pod template merged over ours, as `kubectl patch --type strategic` merges what pods have. Pure."""
 
 from __future__ import annotations
 

@@ -120,9 +120,11 @@ def _volumes(model: Model, options: RayOptions) -> tuple[list[dict[str, Any]], l
         cache["hostPath"] = {"path": options.cache_host_path, "type": "DirectoryOrCreate"}
     else:
         cache["emptyDir"] = {}
-    volumes, mounts = [cache], [{"name": _CACHE, "mountPath": CACHE_PATH}]
+    volumes = [cache]
+    mounts: list[dict[str, Any]] = [{"name": _CACHE, "mountPath": CACHE_PATH}]
     for index, claim in enumerate(claims_of(model)):
         name = f"claim-{index}"
-        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        source: dict[str, Any] = {"claimName": claim, "readOnly": True}
+        volumes.append({"name": name, "persistentVolumeClaim": source})
         mounts.append({"name": name, "mountPath": f"{PVC_PATH}/{claim}", "readOnly": True})
     return volumes, mounts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -83,6 +83,14 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
         return f"{digest}-{self.attempt}" if self.attempt else digest
 
 
+class RayResources(NamedTuple):
+    """Resources as Ray counts them."""
+
+    cpus: float
+    gpus: float
+    custom: dict[str, float]
+
+
 def application_name(model: Model, placement: Placement) -> str:
     """Return the name of a variant's application.
 
@@ -121,6 +129,7 @@ def compile_application(
         ValueError: the class has no price for the way it is to be bought, or the engine cannot run this.
     """
     spec = launch_spec(model, placement, accelerator, weights)
+    resources = ray_resources(accelerator, placement.count)
     return Application(
         name=application_name(model, placement),
         model=model.name,
@@ -130,9 +139,9 @@ def compile_application(
         usd_per_hour=accelerator.usd_per_hour(placement.purchase) * placement.count,
         engine=engine.name,
         argv=tuple(engine.argv(spec)),
-        num_cpus=float(placement.count) if accelerator.is_cpu else 1.0,
-        num_gpus=float(placement.count) if accelerator.spec.resource_name in _GPU_RESOURCES else 0.0,
-        resources=_custom_resources(accelerator.spec.resource_name, placement.count),
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        resources=resources.custom,
         env={
             **engine.environment(spec, scratch=scratch),
             **{variable.name: variable.value for variable in model.spec.env},
@@ -233,7 +242,11 @@ def _speculative(model: Model) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _custom_resources(resource_name: str, count: int) -> dict[str, float]:
-    if resource_name == "cpu" or resource_name in _GPU_RESOURCES:
-        return {}
-    return {_RAY_RESOURCES.get(resource_name, resource_name): float(count)}
+def ray_resources(accelerator: AcceleratorClass, count: int) -> RayResources:
+    """Return what a replica on so many accelerators of a class takes of a Ray node."""
+    name = accelerator.spec.resource_name
+    if accelerator.is_cpu:
+        return RayResources(cpus=float(count), gpus=0.0, custom={})
+    if name in _GPU_RESOURCES:
+        return RayResources(cpus=1.0, gpus=float(count), custom={})
+    return RayResources(cpus=1.0, gpus=0.0, custom={_RAY_RESOURCES.get(name, name): float(count)})
