@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model
+from penstock.api.route import Route
 from penstock.control.replicas import Life
 from penstock.control.tenants import ANONYMOUS
 from penstock.routing.snapshot import (
@@ -45,35 +46,52 @@ def compile_snapshot(
     names = {model.name for model in manifest.models}
     snapshot = RoutingSnapshot(
         version=last.version,
-        models=tuple(_served(model, created_s) for model in manifest.models),
+        models=tuple(served_model(model, created_s) for model in manifest.models),
         replicas=tuple(
             sorted(
                 (_replica(life, leaving) for life in lives if _is_routable(life) and life.model in names),
                 key=lambda replica: replica.id,
             )
         ),
-        routes=tuple(
-            CompiledRoute(
-                name=route.model_name,
-                backends=tuple(Backend(model=b.model, weight=b.weight) for b in route.spec.backends),
-                fallbacks=route.spec.fallbacks,
-            )
-            for route in manifest.routes
-        ),
+        routes=tuple(compiled_route(route) for route in manifest.routes),
         tenants=tenants,
         anonymous_tenant=None if tenants else ANONYMOUS,
     )
     return last if snapshot == last else msgspec.structs.replace(snapshot, version=last.version + 1)
 
 
-def _served(model: Model, created_s: int) -> ServedModel:
+def served_model(model: Model, created_s: int, lost_adapters: Container[str] = ()) -> ServedModel:
+    """Return a Model as gateways get it.
+
+    Args:
+        model: The Model.
+        created_s: Unix seconds shown as its creation.
+        lost_adapters: Adapters that somebody else has the names of.
+    """
     return ServedModel(
         name=model.name,
         task=Task(model.spec.task.value),
         created_s=created_s,
         context_length=model.spec.context_length,
-        adapters=tuple(adapter.name for adapter in model.spec.adapters),
+        adapters=tuple(adapter.name for adapter in model.spec.adapters if adapter.name not in lost_adapters),
         engine=model.spec.engine.name,
+    )
+
+
+def compiled_route(route: Route, models: Container[str] | None = None) -> CompiledRoute:
+    """Return a Route as gateways get it.
+
+    Args:
+        route: The Route.
+        models: Models that it may lead to; all that it names when None.
+    """
+    backends = route.spec.backends
+    return CompiledRoute(
+        name=route.model_name,
+        backends=tuple(
+            Backend(model=b.model, weight=b.weight) for b in backends if models is None or b.model in models
+        ),
+        fallbacks=tuple(name for name in route.spec.fallbacks if models is None or name in models),
     )
 
 
