@@ -51,6 +51,15 @@ class ApiObject(BaseModel):
     )
 
 
+class SecretReference(ApiObject):
+    """One entry of a Secret in the resource's own namespace."""
+
+    name: Text
+    """Name of the Secret."""
+    key: Text
+    """Key within it."""
+
+
 def check_label(value: str) -> str:
     """Refuse what is not an RFC 1123 label (63 characters; lower-case letters, digits and inner hyphens)."""
     if len(value) > 63 or _LABEL_RE.fullmatch(value) is None:

@@ -9,8 +9,19 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from penstock.api.accelerator_class import AcceleratorClass, Purchase
-from penstock.api.meta import API_VERSION, ApiObject, ApiVersion, Resource, Seconds, Text, check_subdomain, field_error
+from penstock.api.meta import (
+    API_VERSION,
+    ApiObject,
+    ApiVersion,
+    Resource,
+    Seconds,
+    SecretReference,
+    Text,
+    check_subdomain,
+    field_error,
+)
 from penstock.api.quantity import Money
+from penstock.api.rollout import Rollout
 from penstock.api.scaling import Scaling, ScalingMode
 from penstock.api.source import SourceUri
 
@@ -185,6 +196,8 @@ class ModelSpec(ApiObject):
     """Weights: a URI of scheme hf, pvc, s3, gs, oci, file or tiny. Exactly one of `source` and `preset`."""
     preset: Text | None = None
     """A model of the built-in catalog, such as `llama-3.1-8b`. Exactly one of `source` and `preset`."""
+    source_secret_ref: SecretReference | None = None
+    """Token of the hub, for gated and private weights. Unused on one machine: set HF_TOKEN there."""
     task: Task = Task.GENERATE
     """What the model does: `Generate` answers chat and completions, `Embed` answers embeddings."""
     accelerator: Text | None = None
@@ -207,6 +220,8 @@ class ModelSpec(ApiObject):
     """Wanted replicas. With `scaling.mode: Pressure` Penstock writes it, as an HPA would, within the bounds."""
     scaling: Scaling = Scaling()
     """How the number of replicas follows the load."""
+    rollout: Rollout = Rollout()
+    """How a changed revision takes over from the one that serves."""
     slo: Slo = Slo()
     """What users are promised."""
     cost: CostSpec = CostSpec()

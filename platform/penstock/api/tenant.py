@@ -8,19 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from penstock.api.meta import API_VERSION, ApiObject, ApiVersion, Resource, Text, field_error
+from penstock.api.meta import API_VERSION, ApiObject, ApiVersion, Resource, SecretReference, Text, field_error
 from penstock.api.quantity import Money
 
 Limit = Annotated[int, Field(ge=1)]
-
-
-class SecretReference(ApiObject):
-    """One entry of a Secret in the tenant's namespace."""
-
-    name: Text
-    """Name of the Secret."""
-    key: Text
-    """Key within it."""
 
 
 class TenantKey(ApiObject):

@@ -11,8 +11,9 @@ from pathlib import Path
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.model import Model, Placement
 from penstock.api.source import parse_source
-from penstock.catalog import ConfigError, Geometry, assess, find, from_config, weights_uri
+from penstock.catalog import ConfigError, Geometry, find, from_config, weights_uri
 from penstock.control.conditions import Obstacle
+from penstock.control.fit import too_large
 
 _ENGINES_PER_CORE = 2
 _LEAST_CPUS = 4
@@ -43,8 +44,10 @@ def misfit(
         ValueError: an engine argument that sizes memory is impossible.
     """
     accelerator = classes[placement.accelerator_class]
-    text = _too_many(placement, accelerator, machine) or _too_large(model, placement, classes)
-    return None if text is None else Obstacle(reason="DoesNotFit", message=text)
+    text = _too_many(placement, accelerator, machine)
+    if text is not None:
+        return Obstacle(reason="DoesNotFit", message=text)
+    return too_large(model, placement, classes, _geometry(model))
 
 
 def _too_many(placement: Placement, accelerator: AcceleratorClass, machine: Machine) -> str | None:
@@ -58,17 +61,6 @@ def _too_many(placement: Placement, accelerator: AcceleratorClass, machine: Mach
             "such as cpu:1, or a machine with GPUs"
         )
     return None
-
-
-def _too_large(model: Model, placement: Placement, classes: Mapping[str, AcceleratorClass]) -> str | None:
-    geometry = _geometry(model)
-    if geometry is None:
-        return None
-    fit = assess(model, geometry, placement, classes.values())
-    if fit.problem is None:
-        return None
-    remedy = str(fit.remedies[0]) if fit.remedies else "use a larger accelerator class"
-    return f"{fit.problem}; {remedy} (`penstock plan` shows the memory)"
 
 
 def _geometry(model: Model) -> Geometry | None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.api.accelerator_class import AcceleratorClass
-from penstock.api.explain import suggest
 from penstock.api.manifest import Manifest
 from penstock.api.model import Model, Task
 from penstock.api.source import parse_source
 from penstock.catalog import accelerator_classes, engine_limits, weights_uri
 from penstock.control.conditions import Obstacle
+from penstock.control.fit import unknown_class
 from penstock.control.prepared import Prepared
 from penstock.engines.registry import UnknownEngineError, get_engine
 from penstock.local.fit import Machine, misfit
@@ -89,8 +89,8 @@ class Preparer:
     def _misfit(self, model: Model, classes: Mapping[str, AcceleratorClass]) -> Obstacle | None:
         engine_limits(model.spec.engine.args)  # refuses what fields are for, even where nobody knows the model's shape
         for placement in model.placements:
-            if placement.accelerator_class not in classes:
-                return _unknown_class(placement.accelerator_class, classes)
+            if (obstacle := unknown_class(placement, classes, "add one to the files")) is not None:
+                return obstacle
             if (obstacle := misfit(model, placement, classes, self.machine)) is not None:
                 return obstacle
         return None
@@ -171,11 +171,3 @@ def _check_folder(folder: Path) -> None:
     else:
         return
     raise _ObstacleError(Obstacle(reason="WeightsMissing", message=f"spec.source: {problem}"))
-
-
-def _unknown_class(name: str, classes: Mapping[str, AcceleratorClass]) -> Obstacle:
-    return Obstacle(
-        reason="UnknownAcceleratorClass",
-        message=f"spec.accelerator: there is no AcceleratorClass {name!r}; add one to the files "
-        f"({suggest(name, sorted(classes))})",
-    )

@@ -163,6 +163,22 @@ CASES = [
         "1 is above maxReplicas 0",
     ),
     Case(
+        "Model.spec.rollout",
+        0,
+        _model(rollout={"strategy": "Canary", "canaryPercent": 25, "canarySeconds": 60}),
+        _model(rollout={"canaryPercent": 25}),
+        "set strategy to Canary, or remove it",
+        "25 is given, but strategy Surge has no canary",
+    ),
+    Case(
+        "Model.spec.rollout",
+        1,
+        _model(rollout={"strategy": "Canary"}),
+        _model(rollout={"strategy": "Surge", "canarySeconds": 60}),
+        "set strategy to Canary, or remove it",
+        "60 is given, but strategy Surge has no canary",
+    ),
+    Case(
         "Model.spec.accelerators[].class",
         0,
         _listed({"class": "nvidia.h100"}),

@@ -173,6 +173,16 @@ _SCALING = (
     ),
 )
 
+_ROLLOUT = tuple(
+    Rule(
+        f"!has(self.{field}) || self.strategy == 'Canary'",
+        "%d is given, but strategy Surge has no canary: set strategy to Canary, or remove it",
+        (f"self.{field}",),
+        f".{field}",
+    )
+    for field in ("canaryPercent", "canarySeconds")
+)
+
 _SPECULATIVE = (
     Rule(
         "self.method in ['ngram', 'mtp'] || has(self.model)",
@@ -222,6 +232,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
     ),
     "Model.spec.adapters[].source": (_SOURCE,),
+    "Model.spec.rollout": _ROLLOUT,
     "Model.spec.scaling": _SCALING,
     "Model.spec.speculative": _SPECULATIVE,
     "Model.spec.speculative.model": (_SOURCE,),

@@ -1,0 +1,1 @@
+"""Models: what each becomes on a pool, its finalizer, its status, and its scale subresource."""
