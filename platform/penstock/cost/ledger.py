@@ -42,20 +42,31 @@ class Ledger:
         path: The database file; made when missing. None: in memory, gone when closed.
         delete_segments: Delete spool segments whose writer has gone once all they hold is committed.
         copy_of: A ledger to start from; it is not changed.
+        read_only: Read beside the process that writes it; `path` must be a ledger.
 
     Raises:
         LedgerVersionError: Another version of Penstock wrote it.
         sqlite3.DatabaseError: The file is no SQLite database, or cannot be written.
     """
 
-    def __init__(self, path: Path | None, *, delete_segments: bool = True, copy_of: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        delete_segments: bool = True,
+        copy_of: Path | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._delete_segments = delete_segments
+        if path is not None and read_only:
+            self._database = _open_read_only(path)
+            return
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._delete_segments = delete_segments
         self._database = sqlite3.connect(path or ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             if copy_of is not None:
-                with contextlib.closing(sqlite3.connect(f"{copy_of.absolute().as_uri()}?mode=ro", uri=True)) as source:
+                with contextlib.closing(_open_read_only(copy_of)) as source:
                     source.backup(self._database)
             self._database.execute("PRAGMA journal_mode = WAL")
             # Segments are deleted after a commit: it must be on the disk by then.
@@ -153,7 +164,7 @@ class Ledger:
             since_s: Leave what was settled aside and return the requests that ended after this time (Unix seconds), to
                 attribute them anew. None: what was settled, and the requests that are not.
         """
-        with self._transaction():
+        with self._transaction("DEFERRED"):
             timelines = timelines_of(self._load("event", ReplicaEvent))
             settled = {
                 replica: Settled(until_ns, last_busy_ns, bool(closed))
@@ -205,8 +216,8 @@ class Ledger:
         ).fetchall()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._database.execute(f"BEGIN {kind}")
         try:
             yield
         except BaseException:
@@ -285,6 +296,11 @@ def snapshot_of(path: Path, spool_directory: Path) -> Ledger:
             return snapshot
         # The ledger's owner deleted a segment, perhaps after we copied the ledger and before we read the segment.
         snapshot.close()
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
 
 _decode_usage = msgspec.json.Decoder(UsageRecord).decode
