@@ -38,7 +38,7 @@ def head_template(options: RayOptions) -> dict[str, Any]:
         "name": HEAD_CONTAINER,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
-        "env": _env(_RAY_ENVIRONMENT),
+        "env": _token(model) + _env(_RAY_ENVIRONMENT),
         "resources": {
             "requests": {"cpu": options.head_cpu, "memory": options.head_memory},
             "limits": {"memory": options.head_memory},
@@ -101,6 +101,14 @@ def _pod(options: RayOptions, containers: list[dict[str, Any]]) -> dict[str, Any
 
 def _env(values: dict[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
+
+
+def _token(model: Model) -> list[dict[str, Any]]:
+    reference = model.spec.source_secret_ref
+    if reference is None:
+        return []
+    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
+    return [{"name": "HF_TOKEN", "valueFrom": source}]
 
 
 def _resources(placement: Placement, accelerator: AcceleratorClass) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong and what to do."""
     passing: bool = False
     """True when it goes away by itself."""
+    fits: bool = False
+    """True when the model had been found to fit before this came up."""
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +82,7 @@ def restate(statements: Iterable[Statement], before: Iterable[Condition], now_s:
 def _fits(obstacle: Obstacle | None) -> Statement:
     if obstacle is not None and obstacle.reason == "DoesNotFit":
         return Statement(type=ConditionType.FITS, status=False, reason=obstacle.reason, message=obstacle.message)
-    if obstacle is not None:
+    if obstacle is not None and not obstacle.fits:
         return Statement(type=ConditionType.FITS, status=None, reason="NotChecked", message=obstacle.message)
     return Statement(type=ConditionType.FITS, status=True, reason="Fits", message="")
 

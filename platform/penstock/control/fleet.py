@@ -6,14 +6,14 @@ operator run the same fleet, and differ in what they do with its answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from penstock.api.model import Model
 from penstock.control.brain import ModelState, as_it_runs, desired_applications
-from penstock.control.conditions import Obstacle, judge, restate
+from penstock.control.conditions import Obstacle, Statement, judge, restate
 from penstock.control.prepared import Prepared
 from penstock.control.replicas import Life, Step, advance
 from penstock.control.retries import Retries
@@ -168,7 +168,13 @@ class Fleet:
         return desired
 
     def judge(
-        self, item: Prepared, applications: Sequence[str], obstacle: Obstacle | None, now_s: float
+        self,
+        item: Prepared,
+        applications: Sequence[str],
+        obstacle: Obstacle | None,
+        now_s: float,
+        *,
+        amend: Callable[[tuple[Statement, ...]], tuple[Statement, ...]] | None = None,
     ) -> tuple[Condition, ...]:
         """State a model's conditions anew; return those whose status or reason changed.
 
@@ -177,6 +183,7 @@ class Fleet:
             applications: Names of its applications that are to serve, of all that Serve may have.
             obstacle: What is in its way.
             now_s: The time, Unix seconds.
+            amend: Says what else there is to say of it.
         """
         state, lives = self.models[item.model.name], self.lives_of(item.model.name)
         found = {} if self.serve is None else self.serve.applications
@@ -184,6 +191,8 @@ class Fleet:
         serves = any(life.phase is ReplicaPhase.READY for life in lives)
         failed = state.note_failure(item.applications, observed, serves=serves)
         said = judge(state.target, lives, observed, obstacle, died=state.died, failed=failed, decision=state.decision)
+        if amend is not None:
+            said = amend(said)
         known = {condition.type: condition for condition in state.conditions}
         state.conditions = restate(said, state.conditions, now_s)
         changed = []
