@@ -38,7 +38,7 @@ def head_template(options: RayOptions) -> dict[str, Any]:
         "name": HEAD_CONTAINER,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
-        "env": _token(model) + _env(_RAY_ENVIRONMENT),
+        "env": _env(_RAY_ENVIRONMENT),
         "resources": {
             "requests": {"cpu": options.head_cpu, "memory": options.head_memory},
             "limits": {"memory": options.head_memory},
@@ -57,9 +57,8 @@ def worker_template(
         "name": ENGINE_CONTAINER,
         "image": model.spec.engine.image or options.image,
         "imagePullPolicy": options.image_pull_policy,
-        "env": _env(
-            _RAY_ENVIRONMENT | {"HF_HOME": f"{CACHE_PATH}/huggingface", "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm"}
-        ),
+        "env": _token(model)
+        + _env(_RAY_ENVIRONMENT | {"HF_HOME": f"{CACHE_PATH}/huggingface", "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm"}),
         "resources": _resources(placement, accelerator),
         "volumeMounts": mounts,
         "securityContext": CONTAINER_SECURITY,

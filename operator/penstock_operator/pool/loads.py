@@ -1,0 +1,188 @@
+"""Readings of every gateway process and every engine, taken beside the pools so that a slow pod holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx2
+import msgspec
+
+from penstock.control.replicas import Life
+from penstock.engines.base import Engine, EngineLoad
+from penstock.engines.registry import get_engine
+from penstock.routing.load import GatewayLoad
+from penstock.scaling.snapshot import ReplicaPhase
+from penstock_kube.resources import Object
+
+_AT_ONCE: Final = 64
+"""Readings under way at a time: each is small, and a thousand at once would be late by their own crowd."""
+_TIMEOUT_S: Final = 2.0
+_POLL_S: Final = 0.1
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One answer of an engine."""
+
+    load: EngineLoad
+    at_s: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: str
+    engine: Engine
+
+
+class Loads:
+    """The newest readings. `run` takes them once every `period_s`; pools say which replicas there are."""
+
+    def __init__(
+        self,
+        gateway_slices: Callable[[], Iterable[Object]],
+        *,
+        period_s: float,
+        clock: Callable[[], float],
+        token_file: Path | None = None,
+    ) -> None:
+        """Make readings that have not begun.
+
+        Args:
+            gateway_slices: Returns the EndpointSlices of the gateways' admin port.
+            period_s: From one round to the next.
+            clock: Returns Unix seconds.
+            token_file: Bearer token of the gateways' admin port, read anew at each round: Secrets are rotated.
+        """
+        self.engines: dict[str, Reading] = {}
+        """By replica."""
+        self.gateways: dict[str, tuple[GatewayLoad, float]] = {}
+        """Last report of each gateway process, and when it came, by process."""
+        self._gateway_slices = gateway_slices
+        self._period_s = period_s
+        self._clock = clock
+        self._token_file = token_file
+        self._targets: dict[str, dict[str, _Target]] = {}
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        limits = httpx2.Limits(max_connections=2 * _AT_ONCE, max_keepalive_connections=2 * _AT_ONCE)
+        # trust_env off: pods are reached directly, whatever proxy the environment names.
+        self._http = httpx2.AsyncClient(timeout=_TIMEOUT_S, limits=limits, trust_env=False)
+
+    def follow(self, pool: str, lives: Iterable[Life]) -> None:
+        """Read the engines of these replicas from now on, and of no other of this pool."""
+        targets: dict[str, _Target] = {}
+        for life in lives:
+            if life.phase is ReplicaPhase.STARTING or life.address is None or life.port is None:
+                continue
+            engine = get_engine(life.application.engine)
+            host = f"[{life.address}]" if ":" in life.address else life.address
+            targets[life.id] = _Target(f"http://{host}:{life.port}/{life.variant}{engine.metrics_path}", engine)
+        for gone in self._targets.get(pool, {}).keys() - targets.keys():
+            self.engines.pop(gone, None)
+        self._targets[pool] = targets
+        if not targets:
+            del self._targets[pool]
+
+    def reports(self, models: Iterable[str], since_s: float) -> list[tuple[GatewayLoad, float]]:
+        """Return the reports that came after `since_s`, with what they say of these models only."""
+        wanted = frozenset(models)
+        return [
+            (msgspec.structs.replace(load, models=tuple(item for item in load.models if item.model in wanted)), at_s)
+            for load, at_s in self.gateways.values()
+            if at_s > since_s
+        ]
+
+    def readings(self, replicas: Iterable[str], since_s: float) -> dict[str, Reading]:
+        """Return the readings of these replicas that were taken after `since_s`."""
+        found = ((replica, self.engines.get(replica)) for replica in replicas)
+        return {replica: reading for replica, reading in found if reading is not None and reading.at_s > since_s}
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            try:
+                await self.round()
+            except Exception:  # noqa: BLE001 - a fault in one round must not blind the operator for good
+                _log.exception("a round of readings failed")
+            await asyncio.sleep(max(0.05, self._period_s - (asyncio.get_running_loop().time() - began_s)))
+
+    async def round(self) -> None:
+        """Read everything once."""
+        targets = {replica: target for pool in self._targets.values() for replica, target in pool.items()}
+        engines = asyncio.gather(*(self._read_engine(replica, target) for replica, target in targets.items()))
+        await asyncio.gather(self.read_gateways(), engines)
+
+    async def read_gateways(self) -> bool:
+        """Read every gateway; return whether each answered."""
+        urls, headers = self._gateway_urls(), self._headers()
+        loads = await asyncio.gather(*(self._read_gateway(url, headers) for url in urls))
+        now_s = self._clock()
+        for load in loads:
+            if load is not None:
+                self.gateways[load.process] = (load, now_s)
+        self.gateways = {name: seen for name, seen in self.gateways.items() if now_s - seen[1] < 60}
+        return all(load is not None for load in loads)
+
+    async def wait_unroutable(self, replicas: frozenset[str], within_s: float) -> bool:
+        """Wait until no gateway gives anything new to these replicas; False when one may still, or does not answer."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + within_s
+        while True:
+            asked_s = self._clock()
+            heard = await self.read_gateways()
+            reports = [load for load, at_s in self.gateways.values() if at_s >= asked_s]
+            if heard and not any(replicas.intersection(load.routable or ()) for load in reports):
+                return True
+            if loop.time() >= deadline_s:
+                return False
+            await asyncio.sleep(_POLL_S)
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._http.aclose()
+
+    def _gateway_urls(self) -> list[str]:
+        urls = []
+        for item in self._gateway_slices():
+            ports = [port["port"] for port in item.get("ports") or () if port.get("port")]
+            for endpoint in item.get("endpoints") or ():
+                address = endpoint["addresses"][0]
+                host = f"[{address}]" if ":" in address else address
+                urls += [f"http://{host}:{port}/load" for port in ports[:1]]
+        return sorted(set(urls))
+
+    def _headers(self) -> Mapping[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        except OSError as error:
+            _log.warning("the gateways' admin token cannot be read: %s", error)
+            return {}
+
+    async def _read_gateway(self, url: str, headers: Mapping[str, str]) -> GatewayLoad | None:
+        return await self._read(url, lambda body: msgspec.json.decode(body, type=GatewayLoad), headers)
+
+    async def _read_engine(self, replica: str, target: _Target) -> None:
+        load = await self._read(target.url, target.engine.parse_load)
+        if load is not None and any(replica in pool for pool in self._targets.values()):
+            self.engines[replica] = Reading(load, self._clock())
+
+    async def _read(self, url: str, parse: Callable[[bytes], T], headers: Mapping[str, str] | None = None) -> T | None:
+        async with self._gate:
+            try:
+                response = await self._http.get(url, headers=headers)
+                response.raise_for_status()
+                return parse(response.content)
+            except (httpx2.HTTPError, msgspec.DecodeError, ValueError) as error:
+                _log.debug("%s: %s", url, error)
+                return None
