@@ -14,14 +14,22 @@ from penstock.errors import UserError
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here as JSON."
 )
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds, interleaved.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), help="Rounds, interleaved; each benchmark's own number by default."
+)
 @click.option(
     "--seconds", type=click.FloatRange(min=0.05), default=3.0, show_default=True, help="Length of each timed phase."
 )
 @click.option("--subjects", default="", metavar="A,B", help="Only these subjects, by name.")
 @click.option("--list", "list_only", is_flag=True, help="List the benchmarks and stop.")
 def command(
-    names: tuple[str, ...], *, json_file: Path | None, rounds: int, seconds: float, subjects: str, list_only: bool
+    names: tuple[str, ...],
+    *,
+    json_file: Path | None,
+    rounds: int | None,
+    seconds: float,
+    subjects: str,
+    list_only: bool,
 ) -> None:
     """Run benchmarks (all, or those named), print a table, and write rows for machines.
 
@@ -38,9 +46,9 @@ def command(
             console.print(f"{name}: {entry.summary}", highlight=False)
         return
     chosen = tuple(part.strip() for part in subjects.split(",") if part.strip())
-    settings = BenchSettings(rounds=rounds, seconds=seconds, subjects=chosen)
+    settings = BenchSettings(seconds=seconds, subjects=chosen)
     try:
-        report = run_session(names, settings, console)
+        report = run_session(names, settings, console, rounds=rounds)
     except LoadSettingsError as error:
         raise UserError(str(error)) from error
     except BenchError as error:

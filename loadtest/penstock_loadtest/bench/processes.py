@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from penstock_loadtest.bench.machine import pinned_to
@@ -26,13 +27,13 @@ class Process:
         argv: Sequence[str],
         *,
         log: Path,
-        core: int,
+        core: int | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         # Pinned from its first instruction: runtimes count the cores they may use when they start.
-        with log.open("wb") as output, pinned_to(core):
+        with log.open("wb") as output, nullcontext() if core is None else pinned_to(core):
             self._popen = subprocess.Popen(
                 list(argv),
                 stdin=subprocess.DEVNULL,

@@ -35,12 +35,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     runner: str
     """`module:function` of a Runner."""
+    rounds: int
+    """How many make a result that can be trusted."""
 
 
 BENCHMARKS: dict[str, Entry] = {
     "gateway": Entry(
         summary="nginx, vllm-router and Penstock in front of one mock engine",
         runner="penstock_loadtest.bench.gateway.compare:run",
+        rounds=5,
+    ),
+    "operator": Entry(
+        summary="1,000 Models in 50 namespaces on one control plane: reconciled, idle, edited",
+        runner="penstock_loadtest.bench.operator.compare:run",
+        rounds=3,
     ),
 }
 
@@ -49,13 +57,18 @@ def load_runner(name: str) -> Runner:
     """Import and return a benchmark's runner.
 
     Raises:
-        LoadSettingsError: there is no benchmark of that name.
+        LoadSettingsError: there is no benchmark of that name, or a package that it needs is not installed.
     """
     entry = BENCHMARKS.get(name)
     if entry is None:
         raise LoadSettingsError(f"benchmark {name!r} is unknown; there are: {', '.join(BENCHMARKS)}")
     module, _, function = entry.runner.partition(":")
-    return cast("Runner", getattr(importlib.import_module(module), function))
+    try:
+        return cast("Runner", getattr(importlib.import_module(module), function))
+    except ModuleNotFoundError as error:
+        raise LoadSettingsError(
+            f"benchmark {name!r} needs {error.name}: install penstock[gateway,operator,loadtest]"
+        ) from error
 
 
 def choose_benchmarks(names: Sequence[str]) -> list[str]:

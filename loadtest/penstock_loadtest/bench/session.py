@@ -12,12 +12,20 @@ from rich.console import Console
 
 from penstock_loadtest.bench.machine import describe_machine, package_version
 from penstock_loadtest.bench.records import BenchReport, Outcome
-from penstock_loadtest.bench.registry import BenchSettings, choose_benchmarks, load_runner
+from penstock_loadtest.bench.registry import BENCHMARKS, BenchSettings, choose_benchmarks, load_runner
 from penstock_loadtest.bench.table import print_outcome
 
 
-def run_session(names: Sequence[str], settings: BenchSettings, console: Console) -> BenchReport:
+def run_session(
+    names: Sequence[str], settings: BenchSettings, console: Console, *, rounds: int | None = None
+) -> BenchReport:
     """Run benchmarks one after another and print each one's table.
+
+    Args:
+        names: Which; all when empty.
+        settings: What each is asked, but for the rounds.
+        console: Where tables go.
+        rounds: How many for each; each benchmark's own number when None.
 
     Raises:
         LoadSettingsError: a benchmark or a subject has an unknown name.
@@ -28,7 +36,8 @@ def run_session(names: Sequence[str], settings: BenchSettings, console: Console)
     outcomes: list[Outcome] = []
     for name in choose_benchmarks(names):
         # Plain lines: a spinner's thread would wake in the middle of what is timed.
-        outcome = load_runner(name)(settings, lambda line: console.print(line, style="dim", highlight=False))
+        asked = msgspec.structs.replace(settings, rounds=rounds or BENCHMARKS[name].rounds)
+        outcome = load_runner(name)(asked, lambda line: console.print(line, style="dim", highlight=False))
         print_outcome(console, outcome, machine)
         outcomes.append(outcome)
     versions = {"python": platform.python_version(), "penstock": package_version("penstock")}
