@@ -55,6 +55,8 @@ class World:
     slices: Mirror
     """EndpointSlices that pools publish: those with the label `routing.published.MANAGED_BY`."""
     _views: dict[Key, ModelStatus] = field(default_factory=dict)
+    _gone: set[Key] = field(default_factory=set)
+    _scaled: dict[Key, int] = field(default_factory=dict)
     _listeners: list[Listener] = field(default_factory=list)
 
     def on_view(self, listener: Listener) -> None:
@@ -67,14 +69,37 @@ class World:
 
     def show(self, key: Key, status: ModelStatus) -> None:
         """Replace a Model's view."""
+        self._gone.discard(key)
         if self._views.get(key) != status:
             self._views[key] = status
             self._tell(key)
 
     def forget(self, key: Key) -> None:
-        """Drop the view of a Model of which no replica and no application is left."""
-        if self._views.pop(key, None) is not None:
+        """Say that no replica and no application is left of a Model that is not wanted; it may never have been shown.
+
+        A Model that is being deleted keeps its finalizer until this is said of it.
+        """
+        if key not in self._gone:
+            self._views.pop(key, None)
+            self._gone.add(key)
             self._tell(key)
+
+    def is_gone(self, key: Key) -> bool:
+        """Return whether nothing is left of a Model; false while nobody has looked."""
+        return key in self._gone
+
+    def let_go(self, key: Key) -> None:
+        """Drop all that is kept of a Model whose object is gone."""
+        self._gone.discard(key)
+        self._scaled.pop(key, None)
+
+    def note_scaled(self, key: Key, replicas: int) -> None:
+        """Note what we have written into a Model's `spec.replicas`."""
+        self._scaled[key] = replicas
+
+    def scaled(self, key: Key) -> int | None:
+        """Return what we last wrote into `spec.replicas`: another number there is somebody else's wish."""
+        return self._scaled.get(key)
 
     def _tell(self, key: Key) -> None:
         for listener in self._listeners:

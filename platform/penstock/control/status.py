@@ -51,6 +51,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     running: int | None = None
     waiting: int | None = None
     preemptions: int | None = None
+    accelerator_class: str = ""
+    purchase: str = ""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     namespace: str = "default"
+    generation: int = 0
+    """`metadata.generation` of the Model that was looked at, 0 on one machine: what is said holds of that one."""
     target: int
     ready: int
     starting: int

@@ -32,6 +32,8 @@ def replica_status(life: Life, reading: EngineLoad | None, engine_pid: int | Non
         running=None if reading is None else reading.running,
         waiting=None if reading is None else reading.waiting,
         preemptions=None if reading is None else reading.preemptions,
+        accelerator_class=life.application.accelerator_class,
+        purchase=life.application.purchase,
     )
 
 
