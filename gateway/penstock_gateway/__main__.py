@@ -11,9 +11,10 @@ from typing import Final
 
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from penstock_gateway.gateway import Gateway
-from penstock_gateway.settings import Settings
+from penstock_gateway.settings import Settings, StartError
 
 logger = logging.getLogger("penstock_gateway")
 
@@ -31,9 +32,12 @@ def main() -> int:
             name = "PENSTOCK_GATEWAY_" + "__".join(str(part) for part in problem["loc"]).upper()
             sys.stderr.write(f"Error: {name}: {problem['msg']}\n")
         return 2
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error}: {error.__cause__}\n")
+        return 2
     try:
         uvloop.run(_serve(settings))
-    except OSError as error:
+    except (OSError, StartError) as error:
         sys.stderr.write(f"Error: the gateway cannot start: {error}\n")
         return 2
     return 0

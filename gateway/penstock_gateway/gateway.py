@@ -16,6 +16,7 @@ from penstock_gateway.admin.server import AdminServer
 from penstock_gateway.clock import Clock
 from penstock_gateway.discovery.file import SnapshotFile
 from penstock_gateway.discovery.fleet import Fleet
+from penstock_gateway.discovery.source import Apply, Source
 from penstock_gateway.load.ejection import Ejections
 from penstock_gateway.load.poller import LoadPoller
 from penstock_gateway.metering.access import log_entry
@@ -24,6 +25,7 @@ from penstock_gateway.metering.meter import Meter
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.drain import Connections
 from penstock_gateway.relay.server import ClientConnection
+from penstock_gateway.relay.upstream import LATE_S
 from penstock_gateway.settings import Settings
 from penstock_gateway.tenants.directory import TenantDirectory
 
@@ -40,7 +42,8 @@ class Gateway:
         settings: As read at the process's start.
 
     Raises:
-        OSError: the pepper cannot be read, or the spool cannot be written.
+        OSError: the pepper or the admin token cannot be read, or the spool cannot be written.
+        StartError: there is no cluster to discover anything in.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -60,12 +63,14 @@ class Gateway:
             meter=Meter(self._spool, clock, log_access=log_entry if settings.access_log else None),
             ejector=self.ejections,
         )
-        self.snapshot_file = SnapshotFile(settings.snapshot_file, self.apply)
+        self.discovery = _source(settings, self.apply)
         self.poller = LoadPoller(self.fleet, period_s=settings.load_poll_s)
         self.connections = Connections()
         self._server: asyncio.Server | None = None
         self._admin = AdminServer(self)
         self._tasks: list[asyncio.Task[None]] = []
+        self.failed: str | None = None
+        """A task that ended although it never should, by name: only a new process helps."""
         self.data_address = ("", 0)
         self.admin_address = ("", 0)
 
@@ -76,7 +81,7 @@ class Gateway:
             OSError: a port is taken, or an address is not this machine's.
         """
         settings = self.settings
-        self.snapshot_file.look()
+        self.discovery.prepare()
         # From the first request on the ledger waits for this process's word.
         self._mark(time.monotonic())
         loop = asyncio.get_running_loop()
@@ -90,19 +95,27 @@ class Gateway:
         )
         self.data_address = _address(self._server.sockets[0])
         self._tasks = [
-            loop.create_task(self.snapshot_file.follow(settings.snapshot_poll_s), name="snapshot"),
+            loop.create_task(self.discovery.run(), name="discovery"),
             loop.create_task(self.poller.run(), name="load"),
             loop.create_task(self._sweep(settings.deadlines.sweep_s), name="sweep"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         logger.info("listening: data %s port %d, admin %s port %d", *self.data_address, *self.admin_address)
 
-    def apply(self, snapshot: RoutingSnapshot) -> None:
-        """Swap to a snapshot: routes, replicas and tenants at once."""
+    def apply(self, snapshot: RoutingSnapshot, *, confirmed: bool = True) -> None:
+        """Swap to a snapshot: routes, replicas and tenants at once.
+
+        Args:
+            snapshot: The new one.
+            confirmed: False while it is remembered from an earlier life of this process.
+        """
         tenants = TenantDirectory(snapshot, self._pepper, now_s=time.monotonic(), before=self.relay.tenants)
         if self._pepper is None and any(tenant.key_hashes for tenant in snapshot.tenants):
             logger.error("tenants have keys but PENSTOCK_GATEWAY_PEPPER_FILE is not set: every key will be refused")
         self.fleet.apply(snapshot)
         self.relay.tenants = tenants
+        self.relay.confirmed = confirmed
         logger.info(
             "routing snapshot %d: %d models, %d replicas, %d tenants",
             snapshot.version, len(snapshot.models), len(snapshot.replicas), len(snapshot.tenants),
@@ -115,11 +128,17 @@ class Gateway:
             at_s=time.time(),
             snapshot_version=self.fleet.snapshot.version,
             models=tuple(self.fleet.loads),
+            routable=tuple(replica.id for replica in self.fleet.replicas.values() if not replica.draining),
         )
 
     async def drain(self) -> None:
-        """Take no new connections and let what runs end, for at most `deadlines.drain_s`."""
+        """Say that no more is wanted, serve on until that is known, then let what runs end.
+
+        For `deadlines.drain_delay_s` new connections are still taken, each for one answer; what runs after that has
+        `deadlines.drain_s`.
+        """
         self.relay.draining = True
+        await asyncio.sleep(self.settings.deadlines.drain_delay_s)
         if self._server is not None:
             self._server.close()
         if not await self.connections.drain(self.settings.deadlines.drain_s):
@@ -142,16 +161,28 @@ class Gateway:
 
     async def _sweep(self, period_s: float) -> None:
         marked_s = 0.0
+        excused = False
         while True:
+            began_s = time.monotonic()
             await asyncio.sleep(period_s)
             self.relay.clock.refresh()
             now_s = time.monotonic()
+            excused = not excused and now_s - began_s > 2 * period_s + LATE_S
+            if excused:
+                # The process stood still. What replicas and clients sent meanwhile is yet to be read: a deadline that
+                # passed in that time may be nobody's fault.
+                continue
             for connection in self.connections:
                 connection.tick(now_s)
             self.fleet.sweep(now_s, self.settings.deadlines.upstream_idle_s)
             if now_s >= marked_s + MARK_PERIOD_S:
                 marked_s = now_s
                 self._mark(now_s)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed = task.get_name()
+            logger.critical("a defect in the gateway ended its task %r", self.failed, exc_info=error)
 
     def _mark(self, now_s: float) -> None:
         unix_s = self.relay.clock.unix_s
@@ -161,6 +192,16 @@ class Gateway:
             if (where := connection.under_way()) is not None
         ]
         self.relay.meter.mark(mark_of(self._spool.identity, unix_s(now_s), under_way))
+
+
+def _source(settings: Settings, apply: Apply) -> Source:
+    """Return what the settings name: a file, or a cluster."""
+    if settings.snapshot_file is not None:
+        return SnapshotFile(settings.snapshot_file, apply, period_s=settings.snapshot_poll_s)
+    # A gateway that reads a file starts faster and smaller without a Kubernetes client, and needs none installed.
+    from penstock_gateway.discovery.kubernetes import KubernetesDiscovery  # noqa: PLC0415 - see above
+
+    return KubernetesDiscovery(settings.kubernetes, apply)
 
 
 def _read_pepper(path: Path | None) -> bytes | None:

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from penstock.routing.load import LATENCY_BUCKETS_S, ModelLoad
+from penstock_gateway.discovery.source import ClusterReport
 
 if TYPE_CHECKING:
     from penstock_gateway.gateway import Gateway
@@ -34,6 +35,9 @@ class GatewayCollector(Collector):
         yield from _model_metrics(loads)
         yield from self._replica_metrics()
         yield from self._process_metrics()
+        report = self._gateway.discovery.cluster()
+        if report is not None:
+            yield from _cluster_metrics(report)
 
     def _replica_metrics(self) -> Iterator[Metric]:
         labels = ("model", "variant", "replica")
@@ -53,7 +57,7 @@ class GatewayCollector(Collector):
 
     def _process_metrics(self) -> Iterator[Metric]:
         gateway = self._gateway
-        relay, snapshot_file = gateway.relay, gateway.snapshot_file
+        relay = gateway.relay
         answers = CounterMetricFamily("penstock_gateway_answers", "Answers on the data port.", labels=("status",))
         for status, count in list(relay.tally.answers.items()):
             answers.add_metric((str(status),), count)
@@ -71,8 +75,13 @@ class GatewayCollector(Collector):
         )
         yield CounterMetricFamily(
             "penstock_gateway_snapshots_rejected",
-            "Snapshot files that could not be read.",
-            value=snapshot_file.rejected,
+            "Snapshot files, or objects in a cluster, that could not be read.",
+            value=gateway.discovery.rejected,
+        )
+        yield GaugeMetricFamily(
+            "penstock_gateway_snapshot_confirmed",
+            "0 while the routing in use is remembered from before this process's start.",
+            value=relay.confirmed,
         )
         yield GaugeMetricFamily(
             "penstock_gateway_snapshot_version",
@@ -85,6 +94,32 @@ class GatewayCollector(Collector):
         yield GaugeMetricFamily(
             "penstock_gateway_draining", "1 while the process ends what it has.", value=relay.draining
         )
+
+
+def _cluster_metrics(report: ClusterReport) -> Iterator[Metric]:
+    silence = GaugeMetricFamily(
+        "penstock_gateway_discovery_silence_seconds",
+        "Since the API server last told something of a kind; about 60 is normal.",
+        labels=("kind",),
+    )
+    for plural, silence_s in report.silence_s.items():
+        silence.add_metric((plural,), silence_s)
+    restarts = CounterMetricFamily(
+        "penstock_gateway_discovery_watch_restarts", "Watches that ended, by why.", labels=("kind", "reason")
+    )
+    for (plural, reason), count in report.restarts.items():
+        restarts.add_metric((plural, reason), count)
+    skipped = CounterMetricFamily(
+        "penstock_gateway_discovery_skipped", "Objects that could not be read.", labels=("kind",)
+    )
+    for plural, count in report.skipped.items():
+        skipped.add_metric((plural,), count)
+    yield from (silence, restarts, skipped)
+    yield GaugeMetricFamily(
+        "penstock_gateway_discovery_names_taken",
+        "Names left out now, because another namespace has them.",
+        value=report.taken,
+    )
 
 
 def _model_metrics(loads: Sequence[ModelLoad]) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +31,8 @@ class Deadlines(BaseModel):
     """A client that takes no bytes for so long has left: its stream holds an engine's slot and KV blocks."""
     upstream_idle_s: float = Field(default=30.0, gt=0)
     """An idle connection to a replica is closed after this. Engines commonly close theirs sooner."""
+    drain_delay_s: float = Field(default=0.0, ge=0)
+    """After SIGTERM new connections are served for so long: in a cluster, until Services have forgotten the pod."""
     drain_s: float = Field(default=600.0, gt=0)
     """For streams to finish after SIGTERM: the longest generation worth waiting for."""
     sweep_s: float = Field(default=0.5, gt=0)
@@ -66,6 +68,31 @@ class Retries(BaseModel):
     """Longest back-off: a replica that is back is used again after at most this."""
 
 
+class KubernetesOptions(BaseModel):
+    """Discovery of models, replicas, routes and tenants in a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = False
+    """Route by what the operator publishes in the cluster, instead of by a snapshot file."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve, as a JSON list; all of them when empty. Each needs a Role, all together a ClusterRole."""
+    kubeconfig: Path | None = None
+    """A kubeconfig; as `kubectl` finds one, or the pod's service account, when None."""
+    anonymous_tenant: str | None = None
+    """The tenant of requests without a key, which may use everything; None refuses them."""
+    cache_file: Path | None = None
+    """What was last known, for a process that starts while the API server is away; on the spool's volume, say."""
+    first_lists_s: float = Field(default=10.0, ge=0)
+    """How long every namespace's first list is waited for, before those that have one are served without the rest."""
+    retry_cap_s: float = Field(default=10.0, gt=0)
+    """Longest wait between tries while the API server is away."""
+
+
+class StartError(Exception):
+    """What the settings ask for cannot be had; the message names the setting."""
+
+
 class Settings(BaseSettings):
     """One gateway process."""
 
@@ -80,9 +107,12 @@ class Settings(BaseSettings):
     admin_port: int = Field(default=8001, ge=0, le=65535)
     """Admin API, metrics and docs. Keep it off public networks; `admin_token` guards what is not a probe."""
     admin_token: SecretStr | None = None
-    """Bearer token of the admin API; None leaves it open to whoever reaches the port."""
-    snapshot_file: Path
-    """The routing snapshot, replaced by rename whenever it changes."""
+    """Bearer token of the admin API; None, and no file either, leaves it open to whoever reaches the port."""
+    admin_token_file: Path | None = Field(default=None, validate_default=True)
+    """A file that holds the token, and may be replaced while the process runs."""
+    kubernetes: KubernetesOptions = KubernetesOptions()
+    snapshot_file: Path | None = Field(default=None, validate_default=True)
+    """The routing snapshot, replaced by rename whenever it changes; None in a cluster."""
     snapshot_poll_s: float = Field(default=0.2, gt=0)
     """How often the file is looked at (one `stat`): bounds how late a drain is noticed."""
     pepper_file: Path | None = None
@@ -98,3 +128,21 @@ class Settings(BaseSettings):
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     retries: Retries = Retries()
+
+    @field_validator("snapshot_file")
+    @classmethod
+    def _one_source(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        options = info.data.get("kubernetes")
+        if options is not None and (file is None) is not options.enabled:
+            given = "neither is" if file is None else "both are"
+            raise ValueError(
+                f"{given} given: name a snapshot file, or set PENSTOCK_GATEWAY_KUBERNETES__ENABLED=true in a cluster"
+            )
+        return file
+
+    @field_validator("admin_token_file")
+    @classmethod
+    def _one_token(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is not None and info.data.get("admin_token") is not None:
+            raise ValueError("PENSTOCK_GATEWAY_ADMIN_TOKEN is set too: keep one of them")
+        return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from penstock import __version__
+from penstock_gateway.admin.token import AdminToken
 from penstock_gateway.admin.views import LiveState, live_state
 from penstock_gateway.errors import INVALID_REQUEST, SERVER_ERROR
 from penstock_gateway.metrics import GatewayCollector
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock_gateway.gateway import Gateway
 
 _CODES: Final = {401: "invalid_admin_token", 404: "unknown_url", 405: "method_not_supported"}
-_bearer = HTTPBearer(auto_error=False, description="The admin token, where `PENSTOCK_GATEWAY_ADMIN_TOKEN` sets one.")
+_bearer = HTTPBearer(auto_error=False, description="The admin token, where the settings name one.")
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -36,20 +36,20 @@ def build_app(gateway: Gateway) -> FastAPI:
     registry = CollectorRegistry()
     registry.register(GatewayCollector(gateway))
 
+    token = AdminToken(gateway.settings.admin_token, gateway.settings.admin_token_file)
+
     def authorized(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        token = gateway.settings.admin_token
-        if token is None:
-            return
-        given = "" if credentials is None else credentials.credentials
-        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        if not token.admits("" if credentials is None else credentials.credentials):
             raise HTTPException(401, "The admin token is missing or wrong.", {"www-authenticate": "Bearer"})
 
     guarded = [Depends(authorized)]
 
-    @app.get("/healthz", tags=["probes"])
-    async def healthz() -> dict[str, str]:
+    @app.get("/healthz", tags=["probes"], responses={503: {"description": "Only a new process helps."}})
+    async def healthz() -> JSONResponse:
         """Say that the process is alive, draining or not."""
-        return {"status": "alive"}
+        if gateway.failed is not None:
+            return JSONResponse({"status": f"the task {gateway.failed!r} has ended"}, 503)
+        return JSONResponse({"status": "alive"})
 
     @app.get("/readyz", tags=["probes"], responses={503: {"description": "Draining, or no routing snapshot yet."}})
     async def readyz() -> Response:

@@ -69,7 +69,7 @@ class LiveState(BaseModel):
     version: int
     """-1 before the first snapshot."""
     error: str | None
-    """What is wrong with the snapshot file now, if anything."""
+    """What is wrong with the snapshot file, or with discovery in the cluster, now; if anything."""
     draining: bool
     connections: int
     models: list[ModelView]
@@ -84,7 +84,7 @@ def live_state(gateway: Gateway) -> LiveState:
     snapshot = fleet.snapshot
     return LiveState(
         version=snapshot.version,
-        error=gateway.snapshot_file.error,
+        error=gateway.discovery.error,
         draining=gateway.relay.draining,
         connections=len(gateway.connections),
         models=[_model(model, explain(model.replicas, turn=0)) for model in fleet.models.values()],

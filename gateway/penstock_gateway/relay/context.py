@@ -39,7 +39,8 @@ class Relay:
     """The parts of a gateway process that requests use; one instance."""
 
     __slots__ = (
-        "clock", "draining", "ejector", "fleet", "ids", "meter", "rng", "settings", "tally", "tenants", "turn",
+        "clock", "confirmed", "draining", "ejector", "fleet", "ids", "meter", "rng", "settings", "tally", "tenants",
+        "turn",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,8 @@ class Relay:
         self.tally = Tally()
         self.turn = 0
         self.draining = False
+        self.confirmed = True
+        """The snapshot in use is not just remembered from an earlier life of this process."""
 
     def next_turn(self) -> int:
         """Return the number of this pick, which breaks ties between equal replicas."""

@@ -126,6 +126,8 @@ def health(relay: Relay) -> tuple[int, bytes]:
         return 503, b'{"status":"draining"}'
     if relay.fleet.snapshot.version < 0:
         return 503, b'{"status":"no routing snapshot yet"}'
+    if not relay.confirmed:
+        return 200, b'{"status":"ready","routing":"remembered: the API server has not answered since start"}'
     return 200, b'{"status":"ready"}'
 
 

@@ -64,7 +64,7 @@ class Platform:
         """Give the gateway a snapshot of what there is."""
         self.version += 1
         self.gateway.settings.snapshot_file.write_bytes(encode_snapshot(self.snapshot()))
-        self.gateway.snapshot_file.look()
+        self.gateway.discovery.look()
 
     def snapshot(self) -> RoutingSnapshot:
         return RoutingSnapshot(

@@ -247,9 +247,9 @@ async def test_a_bad_snapshot_leaves_the_last_good_one_in_use(platform: Platform
     file = platform.gateway.settings.snapshot_file
     for bad in (b"{", json.dumps({"version": "x"}).encode(), b"\xff"):
         file.write_bytes(bad)
-        platform.gateway.snapshot_file.look()
-        assert platform.gateway.snapshot_file.error
+        platform.gateway.discovery.look()
+        assert platform.gateway.discovery.error
         assert (await client.ask(post(CHAT, body()))).status == 200
-    assert platform.gateway.snapshot_file.rejected == 3
+    assert platform.gateway.discovery.rejected == 3
     platform.publish()
-    assert platform.gateway.snapshot_file.error is None
+    assert platform.gateway.discovery.error is None
