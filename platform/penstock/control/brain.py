@@ -127,9 +127,5 @@ def as_it_runs(applications: Sequence[Application], observed: ServeStatus) -> li
         app = observed.applications.get(application.name)
         if app is None or app.status == "DELETING":
             continue
-        target = app.target
-        if target is None:
-            deployments = (app.config or {}).get("deployments") or [{}]
-            target = deployments[0].get("num_replicas") or 1
-        desired.append(DesiredApplication(application=application, target=target, as_it_runs=True))
+        desired.append(DesiredApplication(application=application, target=app.asked, as_it_runs=True))
     return desired

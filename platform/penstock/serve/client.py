@@ -56,6 +56,10 @@ class ServeClient:
         """Close idle connections."""
         await self._http.aclose()
 
+    def authenticate(self, token: str) -> None:
+        """Use another token from now on: the cluster's has changed."""
+        self._http.headers["authorization"] = f"Bearer {token}"
+
     async def status(self) -> ServeStatus:
         """Return what Serve runs now (7 ms on an idle cluster)."""
         content = await self._call("GET", APPLICATIONS)

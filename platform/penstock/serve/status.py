@@ -54,6 +54,14 @@ class ObservedApplication(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[ObservedReplica, ...] = ()
 
     @property
+    def asked(self) -> int:
+        """Replicas that Serve aims at; while it builds, those that it was given."""
+        if self.target is not None:
+            return self.target
+        deployments = (self.config or {}).get("deployments") or [{}]
+        return int(deployments[0].get("num_replicas") or 1)
+
+    @property
     def has_failed(self) -> bool:
         """Say whether Serve has given up: it tries a start three times and then waits to be told."""
         return "DEPLOY_FAILED" in {self.status, self.deployment_status}

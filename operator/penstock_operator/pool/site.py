@@ -1,0 +1,243 @@
+"""One RayCluster of a pool at work: what Serve there runs, and what it is to run."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+from penstock.api.accelerator_class import AcceleratorClass
+from penstock.control.brain import as_it_runs
+from penstock.control.fleet import Fleet
+from penstock.control.prepared import Prepared
+from penstock.control.reconciler import Reconciler, RouteAway
+from penstock.control.replicas import Step
+from penstock.control.rollout import RolloutPlan, RolloutState, Running, Wanted, plan_rollout
+from penstock.routing.published import GROUP_LABEL
+from penstock.scaling.snapshot import ReplicaPhase
+from penstock.serve.applications import ServeOptions, spread
+from penstock.serve.client import ServeClient
+from penstock.serve.errors import ServeError, ServeUnauthorizedError
+from penstock.serve.plan import DesiredApplication
+from penstock.serve.status import ServeStatus, failure_reason
+from penstock_kube.client import KubeClient
+from penstock_kube.errors import KubeError
+from penstock_kube.resources import SECRETS
+from penstock_operator.pool.adopt import adopted
+
+SERVE_OPTIONS = ServeOptions(http_host="0.0.0.0")  # noqa: S104 - gateways reach replicas from other pods
+_TOKEN_KEY = "auth_token"  # noqa: S105 - the key of a Secret, no secret
+_TOKEN_PAUSE_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Site:
+    """Follows and changes what one Ray cluster serves."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        cluster: str,
+        url: str,
+        kube: KubeClient,
+        fleet: Fleet,
+        route_away: RouteAway,
+        clock: Callable[[], float],
+    ) -> None:
+        """Make a site that has not looked yet.
+
+        Args:
+            namespace: The pool's.
+            cluster: Name of the RayCluster, which is also the name of the Secret with its token.
+            url: Where Ray's dashboard is.
+            kube: Reads the token.
+            fleet: The models and replicas here.
+            route_away: As for `Reconciler`.
+            clock: Returns Unix seconds.
+        """
+        self.namespace, self.cluster = namespace, cluster
+        self.fleet = fleet
+        self.client = ServeClient(url)
+        self.reconciler = Reconciler(self.client, SERVE_OPTIONS, route_away)
+        self.problem: str | None = None
+        """Why Serve could not be asked the last time, in words."""
+        self.silent_since_s: float | None = None
+        self.plans: dict[str, RolloutPlan] = {}
+        """By model, as of the last plan."""
+        self._states: dict[str, RolloutState] = {}
+        self._kube = kube
+        self._clock = clock
+        self._has_token = False
+        self._token_asked_s = 0.0
+        self._was_started = False
+
+    async def look(self) -> ServeStatus | None:
+        """Ask Serve what it runs; None without an answer, and `problem` says why."""
+        try:
+            if not self._has_token:
+                await self._fetch_token()
+            status = await self.client.status()
+        except ServeUnauthorizedError as error:
+            self._has_token = False  # the Secret was rotated: read it anew
+            self._note_silence(str(error))
+        except (ServeError, KubeError) as error:
+            self._note_silence(str(error))
+        else:
+            self.problem = self.silent_since_s = None
+            return status
+        return None
+
+    def _note_silence(self, problem: str) -> None:
+        self.problem = problem
+        if self.silent_since_s is None:
+            self.silent_since_s = self._clock()
+
+    async def _fetch_token(self) -> None:
+        now_s = self._clock()
+        if now_s - self._token_asked_s < _TOKEN_PAUSE_S:
+            return
+        self._token_asked_s = now_s
+        secret = await self._kube.get(SECRETS, self.namespace, self.cluster)
+        self.client.authenticate(base64.b64decode((secret.get("data") or {}).get(_TOKEN_KEY, "")).decode())
+        self._has_token = True
+
+    def follow(
+        self,
+        status: ServeStatus,
+        engines: Mapping[str, str],
+        classes: Mapping[str, AcceleratorClass],
+        *,
+        survives: bool,
+        now_s: float,
+    ) -> tuple[Step, ...]:
+        """Bring the fleet up to a status.
+
+        Args:
+            status: Just read.
+            engines: Engine of each Model of the namespace, by name.
+            classes: All AcceleratorClasses by name.
+            survives: Whether replicas outlive the head, as with GCS fault tolerance.
+            now_s: When it was read.
+        """
+        lost: tuple[Step, ...] = ()
+        if self._was_started and not status.started and not survives:
+            lost = self.fleet.end_all("HeadLost", now_s)
+        self._was_started = status.started
+        for name, app in status.applications.items():
+            if name not in self.fleet.applications and (found := adopted(app, engines, classes)) is not None:
+                self.fleet.applications[name] = found
+        self._forget_old(status)
+        return (*lost, *self.fleet.follow(status, now_s).steps)
+
+    def _forget_old(self, status: ServeStatus) -> None:
+        kept = status.applications.keys() | {life.variant for life in self.fleet.lives.values()}
+        kept |= {variant.name for plan in self.plans.values() for variant in plan.variants}
+        self.fleet.applications = {name: app for name, app in self.fleet.applications.items() if name in kept}
+
+    def plan(self, items: Iterable[Prepared], held: Iterable[str], now_s: float) -> list[DesiredApplication]:
+        """Return what Serve is to run.
+
+        Args:
+            items: The Models, each with its applications or its obstacle.
+            held: Names of Models that stay as they run.
+            now_s: The time.
+        """
+        serve = self.fleet.serve or ServeStatus(started=False, applications={})
+        items = list(items)
+        names = {item.model.name for item in items}
+        self._states = {name: state for name, state in self._states.items() if name in names}
+        self.plans = {name: plan for name, plan in self.plans.items() if name in names}
+        desired: list[DesiredApplication] = []
+        for item in items:
+            if item.obstacle is not None:
+                desired += as_it_runs(self.fleet.applications_of(item.model.name), serve)
+            else:
+                desired += self._rolled_out(item, serve, now_s)
+        for name in held:
+            desired += as_it_runs(self.fleet.applications_of(name), serve)
+        return desired
+
+    def _rolled_out(self, item: Prepared, serve: ServeStatus, now_s: float) -> list[DesiredApplication]:
+        model, name = item.model, item.model.name
+        counts = spread(self.fleet.models[name].target, model.placements)
+        wanted = [Wanted(name=app.name, target=count) for app, count in zip(item.applications, counts, strict=True)]
+        plan = plan_rollout(wanted, self._running(name, serve), model.spec.rollout, self._states.get(name), now_s)
+        self.plans[name], self._states[name] = plan, plan.state
+        known = {app.name: app for app in (*self.fleet.applications_of(name), *item.applications)}
+        current = {app.name for app in item.applications}
+        return [
+            DesiredApplication(
+                application=known[variant.name], target=variant.target, as_it_runs=variant.name not in current
+            )
+            for variant in plan.variants
+        ]
+
+    def leave(self, moved: Iterable[str], serve: ServeStatus) -> list[DesiredApplication]:
+        """Return the applications of models that another cluster carries now: without replicas, then without a trace."""
+        return [
+            DesiredApplication(application=app, target=0, as_it_runs=True)
+            for name in moved
+            for app in self.fleet.applications_of(name)
+            if (found := serve.applications.get(app.name)) is not None
+            and found.status != "DELETING"
+            and (found.asked or any(life.variant == app.name for life in self.fleet.lives.values()))
+        ]
+
+    def _running(self, model: str, serve: ServeStatus) -> list[Running]:
+        lives = [life for life in self.fleet.lives_of(model) if life.id not in self.reconciler.leaving]
+        running = []
+        for app in self.fleet.applications_of(model):
+            found = serve.applications.get(app.name)
+            if found is None or found.status == "DELETING":
+                continue
+            own = [life for life in lives if life.variant == app.name]
+            running.append(
+                Running(
+                    name=app.name,
+                    target=found.asked,
+                    ready=sum(life.phase is ReplicaPhase.READY for life in own),
+                    replicas=sum(life.variant == app.name for life in self.fleet.lives.values()),
+                    failed=failure_reason(found.message) if found.has_failed else None,
+                )
+            )
+        return running
+
+    async def reconcile(self, desired: Sequence[DesiredApplication]) -> None:
+        """Take one step towards what is desired."""
+        serve = self.fleet.serve
+        if serve is None:
+            return
+        try:
+            sent = await self.reconciler.reconcile(desired, serve)
+        except ServeError as error:
+            _log.warning("%s/%s: Ray Serve did not take a call: %s", self.namespace, self.cluster, error)
+            return
+        self.fleet.refill(sent)
+
+    @property
+    def used_groups(self) -> frozenset[str]:
+        """Worker groups that replicas run in or that applications in Serve ask for."""
+        serve = self.fleet.serve
+        names = set() if serve is None else set(serve.applications)
+        names |= {life.variant for life in self.fleet.lives.values()}
+        labels = (self.fleet.applications[name].labels for name in names if name in self.fleet.applications)
+        return frozenset(group for group in (item.get(GROUP_LABEL) for item in labels) if group is not None)
+
+    def has_any(self, model: str) -> bool:
+        """Say whether an application or a replica of a model is left here, as far as can be seen."""
+        serve = self.fleet.serve
+        if any(life.model == model for life in self.fleet.lives.values()):
+            return True
+        applications = () if serve is None else serve.applications
+        return any(app.name in applications for app in self.fleet.applications_of(model))
+
+    def ready(self, model: str) -> int:
+        """Return how many replicas of a model take requests."""
+        return sum(life.phase is ReplicaPhase.READY for life in self.fleet.lives_of(model))
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self.client.close()
