@@ -8,9 +8,12 @@ from typing import Any, Generic, TypeVar
 from penstock.api.errors import ManifestError
 from penstock.api.load import parse_resource
 from penstock.api.meta import Resource
+from penstock.api.model import Model
+from penstock.api.route import Route
+from penstock.api.tenant import Tenant
 from penstock_kube.resources import Key, Object, key_of
 from penstock_kube.store import Change
-from penstock_operator.world import Mirror
+from penstock_operator.world import Mirror, World
 
 R = TypeVar("R", bound=Resource)
 
@@ -74,3 +77,17 @@ class Typed(Generic[R]):
     def _forget(self, change: Change) -> None:
         if change.new is None:
             self._known.pop(change.key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class TypedWorld:
+    """The mirrors of our own namespaced kinds as resource types, shared by all that read them."""
+
+    models: Typed[Model]
+    routes: Typed[Route]
+    tenants: Typed[Tenant]
+
+    @classmethod
+    def of(cls, world: World) -> TypedWorld:
+        """Read through a world's mirrors."""
+        return cls(Typed(Model, world.models), Typed(Route, world.routes), Typed(Tenant, world.tenants))

@@ -1,0 +1,333 @@
+"""Routes, Tenants, accelerator classes and what gateways read, on a real API server."""
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import time
+
+import pytest
+
+from penstock.api.crd import CRD_KINDS, custom_resource_definition
+from penstock.routing.keys import hash_key
+from penstock.routing.published import CONFIG_KEY, CONFIG_MAP, decode_routing
+from penstock_kube.client import KubeClient
+from penstock_kube.config import Access
+from penstock_kube.errors import NotFoundError
+from penstock_kube.resources import ACCELERATOR_CLASSES, CONFIG_MAPS, MODELS, ROUTES, SECRETS, TENANTS
+from penstock_operator.part import mirror
+from penstock_operator.route.build import build as build_route
+from penstock_operator.route.names import NameBook
+from penstock_operator.settings import Settings
+from penstock_operator.tenant.build import build as build_tenant
+from penstock_operator.tenant.keyring import Keyring
+from penstock_operator.typed import TypedWorld
+from penstock_operator.world import Mirror, World
+from tests.controlplane.test_crds import install
+
+pytestmark = [pytest.mark.anyio, pytest.mark.controlplane]
+
+PEPPER = b"pepper of the platform"
+KEY = "penstock.dev/api-keys"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def api(plane):
+    for kind in CRD_KINDS:
+        install(plane, custom_resource_definition(kind))
+    return plane
+
+
+class Operator:
+    """The controllers of routing as one process has them, without an election."""
+
+    def __init__(self, client, settings):
+        space = settings.watch_namespaces
+        ours = {"models": MODELS, "classes": ACCELERATOR_CLASSES, "routes": ROUTES, "tenants": TENANTS}
+        mirrors = {name: mirror(client, kind, space) for name, kind in ours.items()}
+        unused = {field.name: Mirror(MODELS, ()) for field in dataclasses.fields(World) if field.name[0] != "_"}
+        self.world = World(**(unused | mirrors))
+        typed = TypedWorld.of(self.world)
+        names, keyring = NameBook(typed.models, typed.routes), Keyring()
+        shared = {"typed": typed, "names": names, "keyring": keyring}
+        self.parts = [
+            build_route(self.world, client, settings, **shared),
+            build_tenant(self.world, client, settings, **shared),
+        ]
+        self.reflectors = [r for each in mirrors.values() for r in each.reflectors]
+        self.reflectors += [r for part in self.parts for r in part.reflectors]
+
+    async def run(self):
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run())
+            for part in self.parts:
+                for controller in part.controllers:
+                    group.create_task(controller.run())
+
+
+@contextlib.asynccontextmanager
+async def running(client, settings):
+    task = asyncio.create_task(Operator(client, settings).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def client(api):
+    async with KubeClient(Access(str(api.kubeconfig())), field_manager="penstock-operator") as client:
+        yield client
+
+
+@pytest.fixture
+def space(api, request):
+    """A namespace of its own for each test, in which the operator works."""
+    name = f"routing-{abs(hash(request.node.name)) % 10**8}"
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    return name
+
+
+@pytest.fixture
+async def operator(client, space, tmp_path):
+    pepper = tmp_path / "pepper"
+    pepper.write_bytes(PEPPER)
+    settings = Settings(watch_namespaces=(space,), pepper_file=pepper)
+    async with running(client, settings):
+        yield
+
+
+async def eventually(look, within_s=20.0):
+    """Wait until `look` returns something that is true, and return it."""
+    deadline = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(NotFoundError):
+            if found := await look():
+                return found
+        assert time.monotonic() < deadline, "it did not come to hold"
+        await asyncio.sleep(0.05)
+
+
+async def routing(client, space):
+    config_map = await client.get(CONFIG_MAPS, space, CONFIG_MAP)
+    return decode_routing(config_map["data"][CONFIG_KEY])
+
+
+async def until_ready(client, kind, space, name, reason):
+    """Wait until an object's Ready has a reason, and return the condition."""
+
+    async def look():
+        obj = await client.get(kind, space, name)
+        for condition in (obj.get("status") or {}).get("conditions") or ():
+            fresh = condition["observedGeneration"] == obj["metadata"]["generation"]
+            if condition["type"] == "Ready" and condition["reason"] == reason and fresh:
+                return condition
+        return None
+
+    return await eventually(look)
+
+
+async def apply(client, kind, space, name, spec):
+    return await client.apply(kind, {"metadata": {"namespace": space, "name": name}, "spec": spec})
+
+
+async def model(client, space, name):
+    return await apply(client, MODELS, space, name, {"preset": "tiny-random", "accelerator": "cpu:1"})
+
+
+async def secret(client, space, name, labelled=True, **entries):
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
+    labels = {"labels": {KEY: "true"}} if labelled else {}
+    await client.apply(SECRETS, {"metadata": {"namespace": space, "name": name, **labels}, "data": data})
+
+
+def tenant_spec(**rest):
+    return {"keys": [{"name": "main", "secretRef": {"name": "keys", "key": "main"}}], **rest}
+
+
+async def hashes(client, space, name):
+    return next(t.key_hashes for t in (await routing(client, space)).tenants if t.name == f"{space}/{name}")
+
+
+@pytest.mark.usefixtures("operator")
+async def test_models_routes_and_tenants_are_published(client, space):
+    await model(client, space, "tiny")
+    await apply(client, ROUTES, space, "chat", {"backends": [{"model": "tiny", "weight": 3}]})
+    await secret(client, space, "keys", main="sk-one\n")
+    await apply(client, TENANTS, space, "research", tenant_spec(requestsPerMinute=60))
+
+    async def all_there():
+        seen = await routing(client, space)
+        return seen if seen.models and seen.routes and any(t.key_hashes for t in seen.tenants) else None
+
+    seen = await eventually(all_there)
+    assert [m.name for m in seen.models] == ["tiny"]
+    assert [(r.name, r.backends[0].model, r.backends[0].weight) for r in seen.routes] == [("chat", "tiny", 3)]
+    (tenant,) = seen.tenants
+    assert tenant.name == f"{space}/research"
+    assert tenant.key_hashes == (hash_key(PEPPER, "sk-one"),)
+    assert tenant.allowed == ("chat", "tiny")
+    assert tenant.requests_per_minute == 60
+    ready = await until_ready(client, TENANTS, space, "research", "KeysFound")
+    assert ready["message"] == "1 key works"
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_route_says_where_requests_go_and_that_nobody_answers_yet(client, space):
+    await model(client, space, "old")
+    await model(client, space, "new")
+    spec = {"modelName": "gpt-3.5", "backends": [{"model": "old", "weight": 9}, {"model": "new"}]}
+    await apply(client, ROUTES, space, "chat", spec)
+    ready = await until_ready(client, ROUTES, space, "chat", "ModelsNotReady")
+    assert "describe model old" in ready["message"]
+    status = (await client.get(ROUTES, space, "chat"))["status"]
+    assert (status["modelName"], status["backends"]) == ("gpt-3.5", "old=90%,new=10%")
+
+    condition = {"type": "Ready", "status": "True", "reason": "ReplicasReady", "message": ""}
+    condition |= {"observedGeneration": 1, "lastTransitionTime": "2026-11-24T00:00:00Z"}
+    stands = {"metadata": {"namespace": space, "name": "old"}, "status": {"conditions": [condition]}}
+    await client.apply(MODELS, stands, subresource="status")
+    await until_ready(client, ROUTES, space, "chat", "Routed")
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_route_that_names_no_model_says_which_field_is_wrong(client, space):
+    await model(client, space, "tiny")
+    await apply(client, ROUTES, space, "chat", {"backends": [{"model": "tinny"}]})
+    ready = await until_ready(client, ROUTES, space, "chat", "ModelNotFound")
+    assert "spec.backends[0].model" in ready["message"]
+    assert "tiny" in ready["message"]
+    assert (await eventually(lambda: routing(client, space))).routes == ()
+    await apply(client, ROUTES, space, "chat", {"backends": [{"model": "tiny"}]})
+    await until_ready(client, ROUTES, space, "chat", "ModelsNotReady")
+
+
+@pytest.mark.usefixtures("operator")
+async def test_of_two_routes_that_claim_a_name_the_first_has_it_until_it_goes(client, space):
+    await model(client, space, "tiny")
+    spec = {"modelName": "gpt", "backends": [{"model": "tiny"}]}
+    await apply(client, ROUTES, space, "a-first", spec)
+    await asyncio.sleep(1.1)  # creation is told in whole seconds
+    await apply(client, ROUTES, space, "a-early-name", spec)
+    ready = await until_ready(client, ROUTES, space, "a-early-name", "NameTaken")
+    assert f"belongs to Route {space}/a-first" in ready["message"]
+    await until_ready(client, ROUTES, space, "a-first", "ModelsNotReady")
+    assert [route.name for route in (await routing(client, space)).routes] == ["gpt"]
+
+    await client.delete(ROUTES, space, "a-first")
+    await until_ready(client, ROUTES, space, "a-early-name", "ModelsNotReady")
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_hand_edited_config_map_is_put_right_and_a_deleted_one_comes_back(client, space):
+    await model(client, space, "tiny")
+    await eventually(lambda: routing(client, space))
+    await client.merge_patch(CONFIG_MAPS, space, CONFIG_MAP, {"data": {CONFIG_KEY: '{"models": []}'}})
+
+    async def right():
+        return [m.name for m in (await routing(client, space)).models] == ["tiny"]
+
+    await eventually(right)
+    await client.delete(CONFIG_MAPS, space, CONFIG_MAP)
+    await eventually(right)
+
+    await client.delete(MODELS, space, "tiny")
+
+    async def gone():
+        try:
+            await client.get(CONFIG_MAPS, space, CONFIG_MAP)
+        except NotFoundError:
+            return True
+        return False
+
+    await eventually(gone)
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_labelled_secret_that_is_rotated_counts_at_once_and_the_tenant_never_vanishes(client, space):
+    await secret(client, space, "keys", main="sk-old")
+    await apply(client, TENANTS, space, "research", tenant_spec())
+    await until_ready(client, TENANTS, space, "research", "KeysFound")
+    old, new = hash_key(PEPPER, "sk-old"), hash_key(PEPPER, "sk-new")
+
+    async def has_old():
+        return await hashes(client, space, "research") == (old,)
+
+    await eventually(has_old)
+    await secret(client, space, "keys", main="sk-new")
+
+    async def has_new():
+        return await hashes(client, space, "research") == (new,)
+
+    await eventually(has_new, within_s=5.0)
+
+
+@pytest.mark.usefixtures("operator")
+async def test_each_fault_of_a_key_is_told_with_its_remedy(client, space):
+    await apply(client, TENANTS, space, "research", tenant_spec())
+    ready = await until_ready(client, TENANTS, space, "research", "SecretNotFound")
+    assert f"kubectl -n {space} create secret generic keys --from-literal=main=KEY" in ready["message"]
+    await secret(client, space, "keys", other="sk-x")
+    ready = await until_ready(client, TENANTS, space, "research", "SecretKeyNotFound")
+    assert "(it has other)" in ready["message"]
+    await secret(client, space, "keys", main=" \n")
+    await until_ready(client, TENANTS, space, "research", "EmptyKey")
+    await secret(client, space, "keys", main="one two")
+    await until_ready(client, TENANTS, space, "research", "UnusableKey")
+    await secret(client, space, "keys", main="sk-mine")
+    await until_ready(client, TENANTS, space, "research", "KeysFound")
+
+    await asyncio.sleep(1.1)
+    await apply(client, TENANTS, space, "a-thief", tenant_spec(allowedRoutes=["nothing"]))
+    ready = await until_ready(client, TENANTS, space, "a-thief", "DuplicateKey")
+    assert f"Tenant {space}/research has the same key" in ready["message"]
+    assert "spec.allowedRoutes[0]" in ready["message"]
+    assert await hashes(client, space, "research") == (hash_key(PEPPER, "sk-mine"),)
+    assert (await client.get(TENANTS, space, "a-thief"))["status"]["keys"] == 0
+
+
+@pytest.mark.usefixtures("operator")
+async def test_a_secret_without_the_label_works_and_says_when_it_is_read_again(client, space):
+    await secret(client, space, "keys", labelled=False, main="sk-quiet")
+    await apply(client, TENANTS, space, "research", tenant_spec())
+    ready = await until_ready(client, TENANTS, space, "research", "KeysFound")
+    assert f"kubectl -n {space} label secret keys {KEY}=true" in ready["message"]
+    assert "every 5 minutes" in ready["message"]
+    await secret(client, space, "keys", labelled=True, main="sk-loud")  # the label counts at once too
+
+    async def loud():
+        return await hashes(client, space, "research") == (hash_key(PEPPER, "sk-loud"),)
+
+    await eventually(loud)
+
+
+async def test_a_change_of_leader_withdraws_no_key(client, space, tmp_path):
+    pepper = tmp_path / "pepper"
+    pepper.write_bytes(PEPPER)
+    settings = Settings(watch_namespaces=(space,), pepper_file=pepper)
+    await secret(client, space, "keys", labelled=False, main="sk-stays")
+    await apply(client, TENANTS, space, "research", tenant_spec())
+    async with running(client, settings):
+        await until_ready(client, TENANTS, space, "research", "KeysFound")
+
+        async def published():
+            return await hashes(client, space, "research")
+
+        await eventually(published)
+    version = (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"]
+    without = settings.model_copy(update={"pepper_file": None})
+    async with running(client, without):  # a leader that can read no key
+        await until_ready(client, TENANTS, space, "research", "NoPepper")
+        await asyncio.sleep(0.5)
+    async with running(client, settings):
+        await until_ready(client, TENANTS, space, "research", "KeysFound")
+        await asyncio.sleep(0.5)
+    assert (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"] == version
