@@ -1,0 +1,19 @@
+{{/* Settings of the gateway that come from values: penstock_gateway/settings.py. */}}
+{{- define "penstock.gatewayVariables" -}}
+- name: PENSTOCK_GATEWAY_DATA_HOST
+  value: 0.0.0.0
+- name: PENSTOCK_GATEWAY_ADMIN_HOST
+  value: 0.0.0.0
+- name: PENSTOCK_GATEWAY_ADMIN_TOKEN_FILE
+  value: /etc/penstock/admin-token/token
+- name: PENSTOCK_GATEWAY_PEPPER_FILE
+  value: /etc/penstock/pepper/pepper
+- name: PENSTOCK_GATEWAY_SPOOL_DIRECTORY
+  value: /var/lib/penstock/spool
+- name: PENSTOCK_GATEWAY_ACCESS_LOG
+  value: {{ .Values.gateway.accessLog | quote }}
+- name: PENSTOCK_GATEWAY_DEADLINES__DRAIN_S
+  value: {{ .Values.gateway.drainSeconds | quote }}
+- name: PENSTOCK_GATEWAY_DEADLINES__DRAIN_DELAY_S
+  value: {{ .Values.gateway.drainDelaySeconds | quote }}
+{{- end }}
