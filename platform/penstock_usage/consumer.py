@@ -8,6 +8,7 @@ clock is behind, could make wrong.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
+from redis.exceptions import ExecAbortError, OutOfMemoryError
 
 from penstock.cost.deliveries import Delivery, Intake
 from penstock_usage.connection import STREAM_FAULTS, connect, problem_of
@@ -160,17 +162,20 @@ class Consumer:
             OtherLedgerError: another one does.
         """
         pipe = redis.pipeline(transaction=True)
-        pipe.set(self._keys.ledger, self._identity, nx=True, ex=LEASE_S)
         pipe.get(self._keys.ledger)
         pipe.xlen(self._keys.stream)
-        _, holder, self.state.entries = await pipe.execute()
-        if holder != self._identity:
+        holder, self.state.entries = await pipe.execute()
+        if holder is None:
+            with contextlib.suppress(OutOfMemoryError):  # taking entries out is what makes room
+                await redis.set(self._keys.ledger, self._identity, nx=True, ex=LEASE_S)
+        elif holder == self._identity:
+            await redis.expire(self._keys.ledger, LEASE_S)
+        else:
             raise OtherLedgerError(
-                f"ledger {(holder or b'?').decode(errors='replace')} reads this stream and we are "
-                f"{self._identity.decode()}: run one ledger for it, or give each platform a stream name of its own; "
-                f"a ledger that has gone is replaced after {LEASE_S} s"
+                f"ledger {holder.decode(errors='replace')} reads this stream and we are {self._identity.decode()}: "
+                f"run one ledger for it, or give each platform a stream name of its own; a ledger that has gone is "
+                f"replaced after {LEASE_S} s"
             )
-        await redis.expire(self._keys.ledger, LEASE_S)
 
     async def _acknowledge(self, redis: Redis, entries: Sequence[bytes], intake: Intake) -> None:
         # Together: a shipper that misses its entry must find the word of what became of it.
@@ -178,7 +183,12 @@ class Consumer:
         for segment, acknowledged in intake.acknowledged.items():
             pipe.set(self._keys.acknowledged(segment), encode_acknowledgement(acknowledged), ex=ACKNOWLEDGED_S)
         pipe.xdel(self._keys.stream, *entries)
-        await pipe.execute()
+        try:
+            await pipe.execute()
+        except (OutOfMemoryError, ExecAbortError):
+            # A full Redis takes no word of ours, but lets go of what is committed. Shippers miss it, send it again,
+            # and are told then.
+            await redis.xdel(self._keys.stream, *entries)
 
     def _count(self, deliveries: Sequence[Delivery], intake: Intake) -> None:
         state = self.state

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -31,8 +32,8 @@ class StreamOptions(BaseModel):
     """Size of one entry; a single longer record makes a longer one."""
     window_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024)
     """What one process may have in the stream without an acknowledgement."""
-    stream_entries: int = Field(default=4096, ge=16)
-    """Entries in the stream from which on shippers wait. With `batch_bytes`, what Redis must have room for: 256 MiB."""
+    stream_entries: int = Field(default=1024, ge=16)
+    """Entries in the stream from which on shippers wait. With `batch_bytes`, what Redis must have room for: 64 MiB."""
     tls_ca_file: Path | None = None
     """Authority of a `rediss://` server's certificate; the system's when None."""
 
@@ -41,20 +42,12 @@ class RedisUrlError(ValueError):
     """No URL of Redis. The message never holds it, since it may hold a password."""
 
 
-class RedisUrl(BaseModel):
-    """Where Redis is, and the password in it. One of the two; a file is read again for every connection."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """Where Redis is, and the password in it. A file is read again for every connection."""
 
     url: SecretStr | None = None
     file: Path | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _check(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            check_url(url.get_secret_value())
-        return url
 
     @classmethod
     def of(cls, url: SecretStr | None, file: Path | None) -> Self | None:
@@ -65,6 +58,8 @@ class RedisUrl(BaseModel):
         """
         if url is not None and file is not None:
             raise RedisUrlError("redis_url and redis_url_file are both set: keep one of them")
+        if url is not None:
+            check_url(url.get_secret_value())
         return None if url is None and file is None else cls(url=url, file=file)
 
     def read(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from penstock.cost.ledger import Ledger
     from penstock.cost.receipts import RequestReceipt
     from penstock.cost.report import Account, CostReport
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _state = click.option(
     "--state",
@@ -115,15 +112,12 @@ def _snapshot(state: Path | None) -> Iterator[Ledger]:
 
 
 def _moment(text: str, now_s: float) -> float:
-    if span := re.fullmatch(r"(\d+)([smhd])", text):
-        return now_s - int(span[1]) * _SECONDS[span[2]]
+    from penstock.cost.moments import parse_moment
+
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(
-            f"--since {text!r}: give a time span like 90s, 15m, 2h or 7d, or a date and time like 2026-11-23T18:00"
-        ) from None
-    return moment.astimezone(UTC).timestamp()  # without an offset it is local time
+        return parse_moment(text, now_s)
+    except ValueError as error:
+        raise UserError(f"--since {error}") from None
 
 
 def _echo_json(value: Any) -> None:

@@ -91,9 +91,11 @@ class Books:
         """Return up to when every request at a replica has its record, or None when no living writer says so."""
         return min((to_ns(mark.oldest_start_s.get(replica, mark.at_s)) for mark in self.marks), default=None)
 
-    def open_window(self, replica: str, now_ns: int) -> Window:
-        """Return the window from where a replica is settled to now."""
+    def open_window(self, replica: str, now_ns: int, end_ns: int | None = None) -> Window:
+        """Return the window from where a replica is settled to now, or to `end_ns` where that is earlier."""
         until_ns = self.alive_until_ns(replica, now_ns)
+        if end_ns is not None:
+            until_ns = min(until_ns, end_ns)
         known_ns = self.known_until_ns(replica)
         since_ns = self.settled.get(replica, Settled()).until_ns
         return Window(since_ns, until_ns if known_ns is None else min(known_ns, until_ns), until_ns)

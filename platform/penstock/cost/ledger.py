@@ -216,7 +216,16 @@ class Ledger:
         ).fetchall()
 
     @contextlib.contextmanager
+    def consistently(self) -> Iterator[None]:
+        """Let all that is read inside be of one moment, whatever another process writes meanwhile."""
+        with self._transaction("DEFERRED"):
+            yield
+
+    @contextlib.contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        if self._database.in_transaction:
+            yield
+            return
         self._database.execute(f"BEGIN {kind}")
         try:
             yield

@@ -27,11 +27,12 @@ class RequestReceipt(msgspec.Struct, frozen=True, kw_only=True):
 
 def receipt_of(ledger: Ledger, request: str, *, now_s: float, weights: WorkWeights = NEUTRAL) -> RequestReceipt | None:
     """Return the receipt of a request, or None when the ledger does not know its id."""
-    record = ledger.usage_record(request)
-    if record is None:
-        return None
-    share = ledger.settled_share(request)
-    books = ledger.books()
+    with ledger.consistently():
+        record = ledger.usage_record(request)
+        if record is None:
+            return None
+        share = ledger.settled_share(request)
+        books = ledger.books()
     state = books.settled.get(record.replica, Settled())
     settled = state.closed or state.until_ns >= to_ns(record.end_s)
     if not settled and record.replica in books.timelines:

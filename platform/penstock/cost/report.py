@@ -104,6 +104,7 @@ def build_report(
     *,
     now_s: float,
     since_s: float | None = None,
+    until_s: float | None = None,
     settled_only: bool = False,
     weights: WorkWeights = NEUTRAL,
 ) -> CostReport:
@@ -114,18 +115,24 @@ def build_report(
         now_s: Open intervals end here (Unix seconds).
         since_s: The start of the stretch that the books were asked for. Tokens count where their request ended, money
             where its seconds were spent.
+        until_s: The end of the stretch; None: now. It needs books of a start, since settled amounts have no dates.
         settled_only: Leave out what later records may still change; every amount then only grows from report to report.
         weights: Work per token of each kind, for what is not settled.
     """
     now_ns = to_ns(now_s)
+    end_s = now_s if until_s is None else min(now_s, until_s)
+    end_ns = None if until_s is None else to_ns(end_s)
     lines: Lines = {key: Amount(amount.picousd, amount.tokens) for key, amount in books.lines.items()}
     faults = dict(books.faults)
     if not settled_only:
-        open_replicas = [name for name in books.timelines if name in books.usage]
-        attributions = [books.attribute(name, books.open_window(name, now_ns), weights) for name in open_replicas]
+        attributions = [
+            books.attribute(name, books.open_window(name, now_ns, end_ns), weights)
+            for name, timeline in books.timelines.items()
+            if name in books.usage and (end_ns is None or timeline.start_ns < end_ns)
+        ]
         add_lines(lines, attributions)
         faults[CLIPPED] = faults.get(CLIPPED, 0) + sum(one.clipped_records for one in attributions)
-    paid = _paid_by_model(books, 0 if since_s is None else to_ns(since_s), now_ns)
+    paid = _paid_by_model(books, 0 if since_s is None else to_ns(since_s), to_ns(end_s))
     paid_picousd = sum(paid.values())
     by_bearer = {
         bearer: sum(amount.picousd for key, amount in lines.items() if key.bearer == bearer)
@@ -135,7 +142,7 @@ def build_report(
     models = sorted({key.model for key in lines} | (paid.keys() - {""}))
     return CostReport(
         since_s=since_s,
-        until_s=now_s,
+        until_s=end_s,
         paid_usd=to_usd(paid_picousd),
         tenants_usd=to_usd(by_bearer[TENANT]),
         idle_usd=to_usd(by_bearer[Category.IDLE.value]),

@@ -1,0 +1,1 @@
+"""The ledger process: takes money records from the usage stream and answers what tokens cost."""
