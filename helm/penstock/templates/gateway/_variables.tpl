@@ -10,6 +10,16 @@
   value: /etc/penstock/pepper/pepper
 - name: PENSTOCK_GATEWAY_SPOOL_DIRECTORY
   value: /var/lib/penstock/spool
+- name: PENSTOCK_GATEWAY_KUBERNETES__ENABLED
+  value: "true"
+- name: PENSTOCK_GATEWAY_KUBERNETES__NAMESPACES
+  value: {{ include "penstock.namespaces" . | quote }}
+- name: PENSTOCK_GATEWAY_KUBERNETES__CACHE_FILE
+  value: /var/lib/penstock/known.json
+{{- with .Values.gateway.anonymousTenant }}
+- name: PENSTOCK_GATEWAY_KUBERNETES__ANONYMOUS_TENANT
+  value: {{ . | quote }}
+{{- end }}
 - name: PENSTOCK_GATEWAY_ACCESS_LOG
   value: {{ .Values.gateway.accessLog | quote }}
 - name: PENSTOCK_GATEWAY_DEADLINES__DRAIN_S

@@ -34,18 +34,17 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch, create, patch, delete]
-# What people changed, as gateways find it. Creating cannot be granted by name alone in every version of Kubernetes.
+# What people changed, as gateways find it: this one ConfigMap in each namespace.
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [penstock-routing]
-  verbs: [get, patch, delete]
-- apiGroups: [""]
-  resources: [configmaps]
-  verbs: [create]
-# Tenants' keys, by the names that Tenants refer to: read one by one, never listed or watched.
+  verbs: [get, list, watch, create, patch, delete]
+# Tenants' keys: Secrets with the label penstock.dev/api-keys are watched, others are read by the names that Tenants
+# refer to. RBAC knows no labels, so that this is the right to read every Secret of the namespaces that are served:
+# serve only some (rbac.namespaced) where that is too much.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get]
+  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
