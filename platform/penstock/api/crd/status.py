@@ -84,6 +84,15 @@ _VARIANT = {
     ),
     "required": ["name"],
 }
+_DISCOVERED = {
+    **_object(
+        "A label of nodes.",
+        label=_text("The label: nvidia.com/gpu.product.", 317),
+        value=_text("Its value: NVIDIA-H100-80GB-HBM3.", 63),
+        nodes=_count("Nodes that have it."),
+    ),
+    "required": ["label", "value", "nodes"],
+}
 _MODEL = {
     "replicas": _count("Replicas there are, those that start and drain among them."),
     "readyReplicas": _count("Replicas that take requests."),
@@ -114,8 +123,16 @@ _MODEL = {
 STATUSES: Mapping[str, Mapping[str, Any]] = {
     "Model": _MODEL,
     "AcceleratorClass": {
-        "nodes": _count("Nodes that the node selector matches."),
-        "allocatable": _count("Accelerators on those nodes that pods can have."),
+        "nodes": _count("Nodes that the node selector matches, or that offer the resource when there is none."),
+        "allocatable": _count("Accelerators on those nodes that pods of the class can have."),
+        "discovered": {
+            "description": "What feature discovery and clouds say of those nodes, most telling labels first.",
+            "type": "array",
+            "maxItems": 32,
+            "items": _DISCOVERED,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["label", "value"],
+        },
     },
     "Route": {
         "modelName": _text("Public name that clients give, defaulted.", 1024),

@@ -1,0 +1,108 @@
+"""The AcceleratorClass controllers: one writes status, one brings the catalog in when a leader starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from penstock.api.accelerator_class import AcceleratorClass
+from penstock_kube.client import KubeClient
+from penstock_kube.clock import Clock
+from penstock_kube.errors import AlreadyExistsError
+from penstock_kube.resources import ACCELERATOR_CLASSES, Key, key_of
+from penstock_kube.store import Change
+from penstock_operator.accelerator.catalog import new_object, updated_object
+from penstock_operator.accelerator.plan import NodeView, node_view, survey
+from penstock_operator.runtime.conditions import Condition
+from penstock_operator.runtime.controller import Result
+from penstock_operator.runtime.finalizers import is_deleting
+from penstock_operator.runtime.status import write_status
+from penstock_operator.typed import Invalid, Typed
+from penstock_operator.world import Mirror
+
+_log = logging.getLogger(__name__)
+
+
+class AcceleratorController:
+    """Reconciles AcceleratorClasses."""
+
+    def __init__(
+        self, classes: Typed[AcceleratorClass], nodes: Mirror | None, client: KubeClient, clock: Clock
+    ) -> None:
+        """Make the reconcile of one class.
+
+        Args:
+            classes: the classes.
+            nodes: the cluster's nodes; None when the operator may not read them.
+            client: writes status.
+            clock: tells time.
+        """
+        self._classes = classes
+        self._nodes = nodes
+        self._client = client
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> Result:
+        """Make the status of one class say what nodes there are for it."""
+        obj = self._classes.mirror.get(*key)
+        if obj is None or is_deleting(obj):
+            return Result()
+        accelerator = self._classes.of(obj)
+        if isinstance(accelerator, Invalid):
+            condition = Condition("Ready", "False", "Invalid", accelerator.message)
+            fields: dict[str, Any] = {}
+        else:
+            fields, condition = survey(accelerator, self._views())
+        await write_status(self._client, ACCELERATOR_CLASSES, obj, fields, [condition], now=self._clock.now())
+        return Result()
+
+    def all_classes(self) -> Iterable[Key]:
+        """Return every class: a node may have what any of them names."""
+        return [key_of(obj) for obj in self._classes.mirror.all()]
+
+    def _views(self) -> list[NodeView] | None:
+        return None if self._nodes is None else [node_view(node) for node in self._nodes.all()]
+
+
+def is_seen(change: Change) -> bool:
+    """Return whether a change of a node is one of what we read of it: kubelets write their status every few minutes."""
+    if change.old is None or change.new is None:
+        return True
+    return node_view(change.old) != node_view(change.new)
+
+
+class CatalogController:
+    """Brings the catalog's classes in, once: who deletes one keeps it away until another leader starts."""
+
+    KEY = Key("", "catalog")
+
+    def __init__(self, classes: Mirror, catalog: Iterable[AcceleratorClass], client: KubeClient) -> None:
+        """Make the reconcile.
+
+        Args:
+            classes: the cluster's classes.
+            catalog: this release's.
+            client: writes them.
+        """
+        self._classes = classes
+        self._catalog = tuple(catalog)
+        self._client = client
+
+    async def reconcile(self, _: Key) -> Result:
+        """Create what is missing, and update what nobody edited."""
+        for entry in self._catalog:
+            stored = self._classes.get("", entry.name)
+            if stored is None:
+                await self._create(entry)
+            elif (updated := updated_object(stored, entry)) is not None:
+                await self._client.replace(ACCELERATOR_CLASSES, updated)
+                _log.info("AcceleratorClass %s: updated from the catalog of this release", entry.name)
+        return Result()
+
+    async def _create(self, entry: AcceleratorClass) -> None:
+        try:
+            await self._client.create(ACCELERATOR_CLASSES, new_object(entry))
+        except AlreadyExistsError:
+            return  # the mirror has not seen it yet
+        _log.info("AcceleratorClass %s: created from the catalog", entry.name)
