@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from penstock.api.errors import ManifestError
 from penstock.api.load import parse_resource
 from penstock.api.meta import Resource
+from penstock.api.scaling import ScalingMode
 from penstock_kube.resources import Key, Object, key_of
 
 _MOST_ENTRIES = 20_000
@@ -50,9 +51,20 @@ class UnparsableError(ValueError):
 
 def _parse(kind: type[Resource], obj: Object) -> Resource | str:
     try:
-        resource = parse_resource({**obj, "status": None})
+        resource = parse_resource({**obj, "spec": _within_bounds(obj.get("spec")), "status": None})
     except ManifestError as error:
         return "; ".join(
             f"{problem.field}: {problem.message}" if problem.field else problem.message for problem in error.problems
         )
     return resource if isinstance(resource, kind) else f"kind: is {resource.KIND}, not {kind.KIND}"
+
+
+def _within_bounds(spec: Any) -> Any:
+    """Return a Model's spec without a number of replicas that its bounds, moved since it was written, do not allow."""
+    try:
+        scaling, replicas = spec["scaling"], spec["replicas"]
+        if scaling["mode"] != ScalingMode.PRESSURE or scaling["minReplicas"] <= replicas <= scaling["maxReplicas"]:
+            return spec
+        return {**spec, "replicas": min(max(replicas, scaling["minReplicas"]), scaling["maxReplicas"])}
+    except (KeyError, TypeError):
+        return spec  # another kind, or nothing that can be read: whoever parses it says so

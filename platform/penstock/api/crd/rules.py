@@ -30,15 +30,19 @@ class Rule(NamedTuple):
     field: str = ""
     """JSONPath below the rule's place, for the field that is to change."""
     reason: str = "FieldValueInvalid"
+    on_change: bool = False
+    """Whether the rule looks at `oldSelf`, an optional value that is empty for a new object."""
 
     def as_schema(self) -> dict[str, Any]:
         """Return the rule as it stands in a CRD."""
-        made = {"rule": self.rule, "reason": self.reason}
+        made: dict[str, Any] = {"rule": self.rule, "reason": self.reason}
         if self.shown:
             # Not string() and +: the API server has no bound for the length of what string() returns.
             made["messageExpression"] = f"{_quoted(self.message)}.format([{', '.join(self.shown)}])"
         else:
             made["message"] = self.message
+        if self.on_change:
+            made["optionalOldSelf"] = True
         return made | ({"fieldPath": self.field} if self.field else {})
 
 
@@ -69,6 +73,13 @@ _HAS_LIST = "has(self.accelerators) && size(self.accelerators) > 0"
 _ROOM = "self.accelerators.map(a, a.maxReplicas).sum()"
 _RATIO = "double(string(self.targetPressure))"
 
+# The API server fills replicas in with 1, so 1 may mean that nobody asked for a number. And Penstock writes it, so that
+# a number which stood before is nobody's mistake when the bounds move.
+_REPLICAS_STAND = (
+    "self.scaling.mode != 'Pressure' || self.replicas == 1 || "
+    "(oldSelf.hasValue() && oldSelf.value().replicas == self.replicas)"
+)
+
 _MODEL_SPEC = (
     Rule(
         "has(self.source) || has(self.preset)",
@@ -95,17 +106,18 @@ _MODEL_SPEC = (
         ".accelerators",
     ),
     Rule(
-        # The API server fills replicas in with 1, so 1 may mean that nobody asked for a number.
-        "self.scaling.mode != 'Pressure' || self.replicas == 1 || self.replicas <= self.scaling.maxReplicas",
+        f"{_REPLICAS_STAND} || self.replicas <= self.scaling.maxReplicas",
         "%d is outside scaling.minReplicas %d to scaling.maxReplicas %d: set scaling.maxReplicas to %d",
         ("self.replicas", "self.scaling.minReplicas", "self.scaling.maxReplicas", "self.replicas"),
         ".replicas",
+        on_change=True,
     ),
     Rule(
-        "self.scaling.mode != 'Pressure' || self.replicas == 1 || self.replicas >= self.scaling.minReplicas",
+        f"{_REPLICAS_STAND} || self.replicas >= self.scaling.minReplicas",
         "%d is outside scaling.minReplicas %d to scaling.maxReplicas %d: set scaling.minReplicas lower",
         ("self.replicas", "self.scaling.minReplicas", "self.scaling.maxReplicas"),
         ".replicas",
+        on_change=True,
     ),
     Rule(
         "!has(self.accelerators) || self.accelerators.all(a, !has(a.minReplicas) || "
