@@ -16,8 +16,8 @@ from penstock.cost.ledger import Ledger
 from penstock.cost.receipts import RequestReceipt, receipt_of
 from penstock.cost.report import CostReport, build_report
 from penstock.cost.segments import writer_of
+from penstock_operator.ledger.listening import Listening
 from penstock_operator.ledger.settings import Settings
-from penstock_operator.ledger.silence import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ class LedgerService:
         self._monotonic = monotonic
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reports")
-        self._silence = Silence(settings.writer_lost_after_s, monotonic())
+        self._listening = Listening(
+            lost_after_s=settings.writer_lost_after_s, grace_s=settings.settle_grace_s, now_s=monotonic()
+        )
         self._forgot_s = float("-inf")
         self._ledger: Ledger | None = None
 
@@ -109,7 +111,8 @@ class LedgerService:
             self.state.commit_s = self._monotonic() - began_s
         else:
             intake = Intake(records=0, repeated=0, gaps=0, acknowledged={})
-        self._silence.heard({writer_of(delivery.segment) for delivery in deliveries}, self._monotonic())
+        writers = {writer_of(delivery.segment) for delivery in deliveries}
+        self._listening.heard(writers, self._monotonic(), self._clock())
         return intake
 
     async def settling(self) -> None:
@@ -159,7 +162,7 @@ class LedgerService:
     def _settle(self) -> tuple[CostReport, CostReport]:
         ledger, now_s = self._books(), self._clock()
         writers = ledger.writers()
-        lost = self._silence.lost(writers)
+        lost = self._listening.lost(writers)
         if lost:
             logger.error(
                 "taken for dead after %.0f s of silence, with what they had not sent: %s",
@@ -171,7 +174,8 @@ class LedgerService:
         if self._monotonic() >= self._forgot_s + _FORGET_PERIOD_S:
             self._forgot_s = self._monotonic()
             ledger.forget_sealed(now_s - SEALED_KEPT_S)
-        ledger.settle(now_s - self._settings.settle_lag_s)
+        heard_until_s = self._listening.settled_until(self._monotonic(), now_s)
+        ledger.settle(heard_until_s - self._settings.settle_lag_s)
         books = ledger.books()
         return build_report(books, now_s=now_s, settled_only=True), build_report(books, now_s=now_s)
 

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """How often amounts are settled and the reports that metrics show are made anew."""
     settle_lag_s: float = Field(default=15.0, ge=0)
     """Settling stays this far behind: replica events come by another way than requests and may be slower."""
+    settle_grace_s: float = Field(default=60.0, ge=0)
+    """After a start or an outage of the stream nothing newer is settled until it has been read for so long: a process
+    that began meanwhile must be heard first. Longer than shippers take to notice that Redis is back."""
     writer_lost_after_s: float = Field(default=900.0, gt=0)
     """A process that has not marked for so long, while the stream could be read, is taken for dead together with its
     disk. Until then nothing that it may still tell of is settled; what it tells afterwards is counted as late."""
