@@ -10,6 +10,7 @@ from penstock.api.load import parse_resource
 from penstock.api.meta import Resource
 from penstock.api.model import Model
 from penstock.api.route import Route
+from penstock.api.scaling import ScalingMode
 from penstock.api.tenant import Tenant
 from penstock_kube.resources import Key, Object, key_of
 from penstock_kube.store import Change
@@ -66,7 +67,7 @@ class Typed(Generic[R]):
         metadata = {field: value for field, value in obj["metadata"].items() if field in _READ}
         data = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
         try:
-            resource = parse_resource(data | ({"spec": obj["spec"]} if "spec" in obj else {}))
+            resource = parse_resource(data | ({"spec": _within_bounds(obj["spec"])} if "spec" in obj else {}))
         except ManifestError as error:
             wrong = "; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in error.problems)
             return Invalid(f"this version of Penstock cannot read it: {wrong}")
@@ -77,6 +78,17 @@ class Typed(Generic[R]):
     def _forget(self, change: Change) -> None:
         if change.new is None:
             self._known.pop(change.key, None)
+
+
+def _within_bounds(spec: Any) -> Any:
+    """Return a Model's spec with the nearest number of replicas that its bounds allow: they may have moved since."""
+    try:
+        scaling, replicas = spec["scaling"], spec["replicas"]
+        if scaling["mode"] != ScalingMode.PRESSURE:
+            return spec
+        return {**spec, "replicas": min(max(replicas, scaling["minReplicas"]), scaling["maxReplicas"])}
+    except (KeyError, TypeError):
+        return spec  # another kind, or nothing that can be read, which is said elsewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from penstock_kube.errors import NotFoundError
 from penstock_kube.events import EventRecorder
 from penstock_kube.resources import MODELS, Key, Object
 from penstock_operator.model.events import notices
-from penstock_operator.model.parse import Parser, UnparsableError
 from penstock_operator.model.plan import FINALIZER, Sight, Written, plan
 from penstock_operator.model.status import Body
 from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.controller import Controller, ReconcileObserver, Result
 from penstock_operator.runtime.finalizers import add_finalizer, remove_finalizer
+from penstock_operator.typed import Invalid, Typed
 from penstock_operator.world import World
 
 ExtraConditions = Callable[[Key], Sequence[Condition]]
@@ -35,8 +35,6 @@ class _Known:
     written: Written | None = None
     told: ModelStatus | None = None
     """The view of which events were last noted."""
-    problem: str = ""
-    """Why it cannot be read, as last noted."""
 
 
 class ModelController:
@@ -47,7 +45,7 @@ class ModelController:
         client: KubeClient,
         world: World,
         recorder: EventRecorder,
-        parser: Parser,
+        typed: Typed[Model],
         *,
         status_period_s: float,
         extra: ExtraConditions = lambda _: (),
@@ -60,7 +58,7 @@ class ModelController:
             client: fenced by the election.
             world: mirrors, and views of pools.
             recorder: writes events.
-            parser: shared with other controllers.
+            typed: Models as their resource type.
             status_period_s: how often figures may change a status.
             extra: further conditions.
             clock: time.
@@ -69,7 +67,7 @@ class ModelController:
         self._client = client
         self._world = world
         self._recorder = recorder
-        self._parser = parser
+        self._typed = typed
         self._period_s = status_period_s
         self._extra = extra
         self._clock = clock or SystemClock()
@@ -121,24 +119,16 @@ class ModelController:
         return known
 
     def _sight(self, key: Key, obj: Object) -> Sight:
-        model, problem = None, ""
-        try:
-            model = self._parser.parse(Model, obj)
-        except UnparsableError as error:
-            problem = str(error)
+        model = self._typed.of(obj)
         return Sight(
             obj=obj,
-            model=model,
-            problem=problem,
+            model=None if isinstance(model, Invalid) else model,
             view=self._world.view(key),
             gone=self._world.is_gone(key),
             extra=self._extra(key),
         )
 
     def _tell(self, known: _Known, sight: Sight) -> None:
-        if sight.problem and sight.problem != known.problem:
-            self._recorder.note(known.latest, "Warning", "Invalid", sight.problem)
-        known.problem = sight.problem
         if sight.view is not None and sight.view != known.told:
             for notice in notices(known.latest, known.told, sight.view):
                 self._recorder.note(known.latest, *notice)

@@ -11,7 +11,7 @@ from penstock.api.model import Model
 from penstock.api.scaling import ScalingMode
 from penstock.control.status import ModelStatus
 from penstock_kube.resources import Object
-from penstock_operator.model.status import Body, body_of, holds, invalid, is_urgent, unseen_body
+from penstock_operator.model.status import Body, body_of, holds, is_urgent
 from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.finalizers import has_finalizer, is_deleting
 
@@ -26,9 +26,7 @@ class Sight:
     obj: Object
     """As the API server has it."""
     model: Model | None
-    """The same, parsed; None when it cannot be."""
-    problem: str = ""
-    """Why it cannot be parsed."""
+    """The same, parsed; None when this version cannot read it."""
     view: ModelStatus | None = None
     """What its pool saw; None before the first look and when nothing is left."""
     gone: bool = False
@@ -98,9 +96,9 @@ def _status(
     sight: Sight, written: Written | None, now: dt.datetime, now_s: float, period_s: float
 ) -> tuple[Body | None, float | None]:
     """Return the status to write, or after how many seconds there may be one."""
-    wanted = _wanted(sight, now)
-    if wanted is None:
+    if sight.view is None:
         return None, None
+    wanted = body_of(sight.obj, sight.view, sight.extra, now)
     actual = sight.obj.get("status") or {}
     if holds(actual, wanted) and (wanted == actual if written is None else wanted == written.body):
         return None, None
@@ -108,10 +106,3 @@ def _status(
         return wanted, None
     due_s = written.at_s + period_s - now_s
     return (wanted, None) if due_s <= 0 else (None, due_s)
-
-
-def _wanted(sight: Sight, now: dt.datetime) -> Body | None:
-    extra = (*sight.extra, *(invalid(sight.problem, sight.view) if sight.model is None else ()))
-    if sight.view is not None:
-        return body_of(sight.obj, sight.view, extra, now)
-    return unseen_body(sight.obj, extra, now) if sight.model is None else None

@@ -76,7 +76,7 @@ class Preparations:
         """Return what `prepare` makes of a Model.
 
         Args:
-            model: The Model, parsed once a generation (`model.parse`).
+            model: The Model, one object for each generation of it (`Typed`).
             classes: All AcceleratorClasses, in one mapping for as long as none of them changes.
             name_taken: As for `prepare`.
         """

@@ -46,36 +46,6 @@ def body_of(obj: Object, view: ModelStatus, extra: Iterable[Condition], now: dt.
     }
 
 
-def unseen_body(obj: Object, extra: Iterable[Condition], now: dt.datetime) -> Body:
-    """Return the status of a Model of which no pool has anything, with all that was said of it replaced."""
-    generation = obj["metadata"].get("generation", 0)
-    said = list(extra)
-    return {
-        "observedGeneration": generation,
-        "conditions": merge_conditions(_conditions(obj), said, generation=generation, now=now),
-        "ready": "0/0",
-        "replicas": 0,
-        "readyReplicas": 0,
-        "selector": f"{MODEL_LABEL}={obj['metadata']['name']}",
-        "variants": [],
-        "load": {},
-        "cost": {},
-        "why": next((item.reason for item in said if item.type == ConditionType.READY), ""),
-    }
-
-
-def invalid(problem: str, view: ModelStatus | None) -> tuple[Condition, ...]:
-    """Return what there is to say of a Model that cannot be read: what runs of it is left as it runs."""
-    message = f"{problem}; until it is mended, what runs is left as it is"
-    said = [Condition("Degraded", "True", "Invalid", message)]
-    if view is None or not view.ready:
-        said.append(Condition("Ready", "False", "Invalid", message))
-    if view is None:
-        said.append(Condition("Progressing", "False", "Invalid", message))
-        said.append(Condition("Fits", "Unknown", "NotChecked", message))
-    return tuple(said)
-
-
 def holds(actual: Any, wanted: Any) -> bool:
     """Return whether a status has all that is wanted; what others have added to its lists and objects does not count.
 

@@ -176,15 +176,8 @@ def test_a_deleted_model_gets_no_finalizer_any_more():
     assert (made.add_finalizer, made.status) == (False, None)
 
 
-def test_a_model_that_cannot_be_read_says_so_and_what_runs_stays_ready():
-    unread = Sight(obj=obj(), model=None, problem="spec.source: is not a URI", view=view())
-    made = steps(unread)
-    assert conditions(made.status)["Degraded"] == ("True", "Invalid")
-    assert conditions(made.status)["Ready"] == ("True", "ReplicasReady")
-    assert made.scale_to is None
-    never = steps(Sight(obj=obj(), model=None, problem="spec.source: is not a URI"))
-    assert conditions(never.status)["Ready"] == ("False", "Invalid")
-    assert never.status["why"] == "Invalid"
+def test_the_scale_of_a_model_that_cannot_be_read_is_left_alone():
+    assert steps(Sight(obj=obj(scaling=BOUNDS), model=None, view=view(3, 1))).scale_to is None
 
 
 def test_conditions_of_others_parts_are_told_too():
