@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.cost.spool import SpoolWriter
 from penstock.routing.load import GatewayLoad
@@ -28,6 +29,10 @@ from penstock_gateway.relay.server import ClientConnection
 from penstock_gateway.relay.upstream import LATE_S
 from penstock_gateway.settings import Settings
 from penstock_gateway.tenants.directory import TenantDirectory
+from penstock_usage.settings import RedisUrl
+
+if TYPE_CHECKING:
+    from penstock_usage.shipper import Shipper
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,8 @@ class Gateway:
         self.process = secrets.token_hex(8)
         """Random at start, so that readers of `/load` notice that counters began again."""
         self._pepper = _read_pepper(settings.pepper_file)
-        self._spool = SpoolWriter(settings.spool_directory, "gateway")
+        self._spool = SpoolWriter(settings.spool_directory, "gateway", limit_bytes=settings.spool_limit_bytes)
+        self.shipper = _shipper(settings, self._spool)
         self.fleet = Fleet(connect_s=settings.deadlines.connect_s)
         self.ejections = Ejections(settings.retries)
         clock = Clock()
@@ -69,6 +75,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._admin = AdminServer(self)
         self._tasks: list[asyncio.Task[None]] = []
+        self._shipping: asyncio.Task[None] | None = None
         self.failed: str | None = None
         """A task that ended although it never should, by name: only a new process helps."""
         self.data_address = ("", 0)
@@ -99,6 +106,9 @@ class Gateway:
             loop.create_task(self.poller.run(), name="load"),
             loop.create_task(self._sweep(settings.deadlines.sweep_s), name="sweep"),
         ]
+        if self.shipper is not None:
+            self._shipping = loop.create_task(self.shipper.run(), name="usage")
+            self._shipping.add_done_callback(self._ended)
         for task in self._tasks:
             task.add_done_callback(self._ended)
         logger.info("listening: data %s port %d, admin %s port %d", *self.data_address, *self.admin_address)
@@ -158,6 +168,17 @@ class Gateway:
         await self._admin.stop()
         await asyncio.sleep(0)  # aborted connections account for what they held
         self._spool.close()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Let the ledger have the last records."""
+        if self.shipper is None or self._shipping is None:
+            return
+        left_bytes = 0 if self._shipping.done() else await self.shipper.flush(self.settings.flush_s)
+        if left_bytes:
+            logger.warning("%d bytes of records stay in %s", left_bytes, self.settings.spool_directory)
+        self._shipping.cancel()
+        await asyncio.gather(self._shipping, return_exceptions=True)
 
     async def _sweep(self, period_s: float) -> None:
         marked_s = 0.0
@@ -202,6 +223,15 @@ def _source(settings: Settings, apply: Apply) -> Source:
     from penstock_gateway.discovery.kubernetes import KubernetesDiscovery  # noqa: PLC0415 - see above
 
     return KubernetesDiscovery(settings.kubernetes, apply)
+
+
+def _shipper(settings: Settings, spool: SpoolWriter) -> Shipper | None:
+    where = RedisUrl.of(settings.redis_url, settings.redis_url_file)
+    if where is None:
+        return None
+    from penstock_usage.shipper import Shipper  # noqa: PLC0415 - needs no client of Redis where none is named
+
+    return Shipper(spool, where, settings.stream)
 
 
 def _read_pepper(path: Path | None) -> bytes | None:

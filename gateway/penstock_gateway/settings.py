@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from penstock_usage.settings import RedisUrl, StreamOptions
+
 
 class Deadlines(BaseModel):
     """How long the relay waits for what. Checked every `sweep_s`, so each may be exceeded by that much."""
@@ -119,6 +121,16 @@ class Settings(BaseSettings):
     """Secret under which tenant keys are hashed; needed as soon as the snapshot has a tenant with keys."""
     spool_directory: Path
     """Where usage records wait for the ledger."""
+    spool_limit_bytes: int = Field(default=1024**3, ge=1024**2)
+    """Size of the spool from which on records are refused, counted and lost: less than its volume holds, since a volume
+    that overflows takes all records with it. About two million requests."""
+    redis_url: SecretStr | None = None
+    """Redis of the usage stream, `rediss://user:password@host:6380/0`. None: a ledger reads the spool where it is."""
+    redis_url_file: Path | None = Field(default=None, validate_default=True)
+    """File with that URL, in place of `redis_url`; read again for every connection."""
+    stream: StreamOptions = StreamOptions()
+    flush_s: float = Field(default=15.0, ge=0)
+    """At the end, for the ledger to commit the last records: what stays behind is lost with a pod's own disk."""
     load_poll_s: float = Field(default=1.0, gt=0)
     """How often each replica's metrics are read."""
     reuse_port: bool = False
@@ -128,6 +140,12 @@ class Settings(BaseSettings):
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     retries: Retries = Retries()
+
+    @field_validator("redis_url_file")
+    @classmethod
+    def _one_redis(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        RedisUrl.of(info.data.get("redis_url"), file)
+        return file
 
     @field_validator("snapshot_file")
     @classmethod

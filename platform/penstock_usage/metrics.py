@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from penstock_usage.shipper import Shipper
+if TYPE_CHECKING:
+    from penstock_usage.shipper import Shipper
 
 
 class ShipperCollector(Collector):

@@ -18,6 +18,7 @@ from penstock_gateway.admin.views import LiveState, live_state
 from penstock_gateway.errors import INVALID_REQUEST, SERVER_ERROR
 from penstock_gateway.metrics import GatewayCollector
 from penstock_gateway.relay.dispatch import health
+from penstock_usage.metrics import ShipperCollector
 
 if TYPE_CHECKING:
     from penstock_gateway.gateway import Gateway
@@ -35,6 +36,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     registry = CollectorRegistry()
     registry.register(GatewayCollector(gateway))
+    if gateway.shipper is not None:
+        registry.register(ShipperCollector(gateway.shipper))
 
     token = AdminToken(gateway.settings.admin_token, gateway.settings.admin_token_file)
 
