@@ -1,4 +1,4 @@
-"""Applications that Serve has and this process did not make: those of an earlier leader, or of an earlier revision. Pure.
+"""Applications that Serve has and this process did not make, but an earlier leader did. Pure.
 
 Their names say which Model and AcceleratorClass they are of; what they run stands in Serve's own configuration.
 """

@@ -6,14 +6,14 @@ import base64
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.control.brain import as_it_runs
 from penstock.control.fleet import Fleet
 from penstock.control.prepared import Prepared
 from penstock.control.reconciler import Reconciler, RouteAway
 from penstock.control.replicas import Step
-from penstock.control.rollout import RolloutPlan, RolloutState, Running, Wanted, plan_rollout
+from penstock.control.revisions import Running, Wanted
+from penstock.control.rollout import RolloutPlan, RolloutState, plan_rollout
 from penstock.routing.published import GROUP_LABEL
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import ServeOptions, spread
@@ -41,6 +41,8 @@ class Site:
         *,
         namespace: str,
         cluster: str,
+        uid: str,
+        is_new: bool,
         url: str,
         kube: KubeClient,
         fleet: Fleet,
@@ -52,27 +54,31 @@ class Site:
         Args:
             namespace: The pool's.
             cluster: Name of the RayCluster, which is also the name of the Secret with its token.
+            uid: The RayCluster's identity.
+            is_new: Whether nothing can run there that was not begun here.
             url: Where Ray's dashboard is.
             kube: Reads the token.
             fleet: The models and replicas here.
             route_away: As for `Reconciler`.
             clock: Returns Unix seconds.
         """
-        self.namespace, self.cluster = namespace, cluster
+        self.namespace, self.cluster, self.uid = namespace, cluster, uid
         self.fleet = fleet
         self.client = ServeClient(url)
         self.reconciler = Reconciler(self.client, SERVE_OPTIONS, route_away)
         self.problem: str | None = None
         """Why Serve could not be asked the last time, in words."""
         self.silent_since_s: float | None = None
+        self.head_went = False
+        """Whether the head has been down since Serve answered last: a new one may know of no replica."""
         self.plans: dict[str, RolloutPlan] = {}
         """By model, as of the last plan."""
         self._states: dict[str, RolloutState] = {}
+        self._is_new = is_new
         self._kube = kube
         self._clock = clock
         self._has_token = False
         self._token_asked_s = 0.0
-        self._was_started = False
 
     async def look(self) -> ServeStatus | None:
         """Ask Serve what it runs; None without an answer, and `problem` says why."""
@@ -123,9 +129,9 @@ class Site:
             now_s: When it was read.
         """
         lost: tuple[Step, ...] = ()
-        if self._was_started and not status.started and not survives:
+        if self.head_went and not status.started and not survives:
             lost = self.fleet.end_all("HeadLost", now_s)
-        self._was_started = status.started
+        self.head_went = False
         for name, app in status.applications.items():
             if name not in self.fleet.applications and (found := adopted(app, engines, classes)) is not None:
                 self.fleet.applications[name] = found
@@ -175,15 +181,34 @@ class Site:
             for variant in plan.variants
         ]
 
-    def leave(self, moved: Iterable[str], serve: ServeStatus) -> list[DesiredApplication]:
-        """Return the applications of models that another cluster carries now: without replicas, then without a trace."""
+    def hold(self, items: Iterable[Prepared], held: Iterable[str]) -> list[DesiredApplication]:
+        """Return what Serve is to run while another cluster comes up beside this one.
+
+        Models that this one still carries stay, and follow their targets as far as their applications are still wanted.
+        Applications of all others go to zero, drain, and are then left out.
+
+        Args:
+            items: The Models that this cluster carries, with applications as they are now.
+            held: Names of Models that stay as they run.
+        """
+        serve = self.fleet.serve or ServeStatus(started=False, applications={})
+        targets: dict[str, int] = {}
+        for item in items:
+            targets |= {app.name: _asked(serve, app.name) for app in self.fleet.applications_of(item.model.name)}
+            counts = spread(self.fleet.models[item.model.name].target, item.model.placements)
+            if item.applications and all(app.name in serve.applications for app in item.applications):
+                targets |= {app.name: count for app, count in zip(item.applications, counts, strict=True)}
+        for name in held:
+            targets |= {app.name: _asked(serve, app.name) for app in self.fleet.applications_of(name)}
+        in_use = {life.variant for life in self.fleet.lives.values()} | {
+            name for name, count in targets.items() if count
+        }
         return [
-            DesiredApplication(application=app, target=0, as_it_runs=True)
-            for name in moved
-            for app in self.fleet.applications_of(name)
-            if (found := serve.applications.get(app.name)) is not None
-            and found.status != "DELETING"
-            and (found.asked or any(life.variant == app.name for life in self.fleet.lives.values()))
+            DesiredApplication(application=app, target=targets.get(name, 0), as_it_runs=True)
+            for name, app in self.fleet.applications.items()
+            if name in serve.applications
+            and serve.applications[name].status != "DELETING"
+            and (name in in_use or _asked(serve, name))
         ]
 
     def _running(self, model: str, serve: ServeStatus) -> list[Running]:
@@ -218,6 +243,27 @@ class Site:
         self.fleet.refill(sent)
 
     @property
+    def carriers(self) -> dict[str, frozenset[str]]:
+        """By model, the applications that may have new requests."""
+        return {name: plan.carriers for name, plan in self.plans.items()}
+
+    @property
+    def weights(self) -> dict[str, int | None]:
+        """Share of its model's traffic by application; None for none that is set."""
+        return {variant.name: variant.weight for plan in self.plans.values() for variant in plan.variants}
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether replicas may run here that have never been seen."""
+        return self.fleet.serve is None and not self._is_new
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left here, as far as Serve has said."""
+        serve = self.fleet.serve
+        return not self.fleet.lives and (self._is_new if serve is None else not serve.applications)
+
+    @property
     def used_groups(self) -> frozenset[str]:
         """Worker groups that replicas run in or that applications in Serve ask for."""
         serve = self.fleet.serve
@@ -241,3 +287,9 @@ class Site:
     async def close(self) -> None:
         """Close idle connections."""
         await self.client.close()
+
+
+def _asked(serve: ServeStatus, name: str) -> int:
+    """Return how many replicas Serve was last asked for."""
+    found = serve.applications.get(name)
+    return 0 if found is None or found.status == "DELETING" else found.asked

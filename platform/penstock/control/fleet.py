@@ -139,15 +139,23 @@ class Fleet:
             if replica in self.lives:
                 self.window.engine(replica, reading, now_s)
 
-    def decide(self, prepared: Iterable[Prepared], now_s: float) -> list[Moved]:
-        """Decide how many replicas each model is to have; return the targets that changed."""
+    def decide(
+        self, prepared: Iterable[Prepared], now_s: float, *, carriers: Mapping[str, frozenset[str]] | None = None
+    ) -> list[Moved]:
+        """Decide how many replicas each model is to have; return the targets that changed.
+
+        Args:
+            prepared: What became of each model.
+            now_s: The time, Unix seconds.
+            carriers: By model, the applications whose replicas count; all of them for a model that is not there.
+        """
         moved = []
         for item in prepared:
             if item.obstacle is not None:
                 continue
             state = self.models[item.model.name]
             before = state.target
-            lives = self.lives_of(item.model.name)
+            lives = self.lives_of(item.model.name, (carriers or {}).get(item.model.name))
             if state.think(item.model, self.window, lives, item.applications, now_s):
                 self.refill(app.name for app in item.applications)
                 reason = state.decision.reason if state.decision else ""
@@ -174,6 +182,7 @@ class Fleet:
         obstacle: Obstacle | None,
         now_s: float,
         *,
+        carriers: frozenset[str] | None = None,
         amend: Callable[[tuple[Statement, ...]], tuple[Statement, ...]] | None = None,
     ) -> tuple[Condition, ...]:
         """State a model's conditions anew; return those whose status or reason changed.
@@ -183,9 +192,10 @@ class Fleet:
             applications: Names of its applications that are to serve, of all that Serve may have.
             obstacle: What is in its way.
             now_s: The time, Unix seconds.
+            carriers: Applications whose replicas count; all of them when None.
             amend: Says what else there is to say of it.
         """
-        state, lives = self.models[item.model.name], self.lives_of(item.model.name)
+        state, lives = self.models[item.model.name], self.lives_of(item.model.name, carriers)
         found = {} if self.serve is None else self.serve.applications
         observed = [found[name] for name in applications if name in found]
         serves = any(life.phase is ReplicaPhase.READY for life in lives)
@@ -204,9 +214,14 @@ class Fleet:
                 state.died = None
         return tuple(changed)
 
-    def lives_of(self, model: str) -> list[Life]:
-        """Return a model's replicas, the oldest first."""
-        return sorted((life for life in self.lives.values() if life.model == model), key=lambda life: life.started_s)
+    def lives_of(self, model: str, applications: frozenset[str] | None = None) -> list[Life]:
+        """Return a model's replicas, or those of some of its applications, the oldest first."""
+        own = (
+            life
+            for life in self.lives.values()
+            if life.model == model and (applications is None or life.variant in applications)
+        )
+        return sorted(own, key=lambda life: life.started_s)
 
     def applications_of(self, model: str) -> list[Application]:
         """Return every application that a model has or had."""
