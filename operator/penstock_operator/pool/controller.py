@@ -39,11 +39,11 @@ class PoolController:
         self,
         kube: KubeClient,
         world: World,
+        *,
         typed: TypedWorld,
         names: NameBook,
         settings: Settings,
         spool: SpoolWriter,
-        *,
         report: Callable[[], CostReport | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -61,7 +61,7 @@ class PoolController:
         """
         self._settings = settings
         self._loads = Loads(
-            lambda: world.gateways.all(),
+            world.gateways.all,
             period_s=settings.tick_s,
             clock=clock,
             token_file=settings.gateway_token_file,
