@@ -9,13 +9,27 @@ import time
 import pytest
 
 from penstock.api.crd import CRD_KINDS, custom_resource_definition
+from penstock.catalog import accelerator_classes
 from penstock.routing.keys import hash_key
 from penstock.routing.published import CONFIG_KEY, CONFIG_MAP, decode_routing
 from penstock_kube.client import KubeClient
+from penstock_kube.clock import SystemClock
 from penstock_kube.config import Access
 from penstock_kube.errors import NotFoundError
-from penstock_kube.resources import ACCELERATOR_CLASSES, CONFIG_MAPS, MODELS, ROUTES, SECRETS, TENANTS
+from penstock_kube.resources import (
+    ACCELERATOR_CLASSES,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    LEASES,
+    MODELS,
+    NODES,
+    ROUTES,
+    SECRETS,
+    TENANTS,
+)
+from penstock_operator.accelerator.build import build as build_accelerator
 from penstock_operator.part import mirror
+from penstock_operator.release.run import release
 from penstock_operator.route.build import build as build_route
 from penstock_operator.route.names import NameBook
 from penstock_operator.settings import Settings
@@ -56,6 +70,7 @@ class Operator:
         names, keyring = NameBook(typed.models, typed.routes), Keyring()
         shared = {"typed": typed, "names": names, "keyring": keyring}
         self.parts = [
+            build_accelerator(self.world, client, settings),
             build_route(self.world, client, settings, **shared),
             build_tenant(self.world, client, settings, **shared),
         ]
@@ -331,3 +346,99 @@ async def test_a_change_of_leader_withdraws_no_key(client, space, tmp_path):
         await until_ready(client, TENANTS, space, "research", "KeysFound")
         await asyncio.sleep(0.5)
     assert (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"] == version
+
+
+async def test_the_catalog_comes_in_and_edits_outlive_the_next_start(client):
+    settings = Settings()
+    async with running(client, settings):
+        for entry in accelerator_classes():
+            await eventually(lambda name=entry.name: client.get(ACCELERATOR_CLASSES, "", name))
+    # What a person does: a price of their own, a class they do not want, one they define themselves.
+    await client.merge_patch(ACCELERATOR_CLASSES, "", "nvidia-h100", {"spec": {"price": {"onDemandPerHour": "3.33"}}})
+    # What an older release left: a figure that this release has another one for.
+    stored = await client.get(ACCELERATOR_CLASSES, "", "nvidia-l4")
+    old = {"annotations": {"penstock.dev/catalog": stored["metadata"]["annotations"]["penstock.dev/catalog"]}}
+    old["annotations"]["penstock.dev/catalog"] = old["annotations"]["penstock.dev/catalog"].replace('"300G"', '"299G"')
+    await client.merge_patch(
+        ACCELERATOR_CLASSES, "", "nvidia-l4", {"metadata": old, "spec": {"memoryBandwidth": "299G"}}
+    )
+    async with running(client, settings):
+
+        async def newer():
+            obj = await client.get(ACCELERATOR_CLASSES, "", "nvidia-l4")
+            return obj["spec"]["memoryBandwidth"] == "300G"
+
+        await eventually(newer)
+        h100 = await client.get(ACCELERATOR_CLASSES, "", "nvidia-h100")
+        assert h100["spec"]["price"]["onDemandPerHour"] == "3.33"
+
+
+async def test_six_lines_find_their_class_on_a_fresh_install_and_its_nodes_are_counted(client, space):
+    labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
+    await client.apply(NODES, {"metadata": {"name": f"gpu-{space}", "labels": labels}})
+    ready = {"type": "Ready", "status": "True"}
+    status = {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": [ready]}
+    await client.merge_patch(NODES, "", f"gpu-{space}", {"status": status}, subresource="status")
+    try:
+        async with running(client, Settings()):
+            model = await apply(
+                client,
+                MODELS,
+                space,
+                "llama-3-1-8b",
+                {"source": "hf://meta-llama/Llama-3.1-8B-Instruct", "accelerator": "nvidia-h100:1"},
+            )
+            name = model["spec"]["accelerator"].partition(":")[0]
+            # The API server taints a node until its health is known; the controller that looks is not part of it.
+            await until_ready(client, ACCELERATOR_CLASSES, "", name, "NodesNotReady")
+            await client.merge_patch(NODES, "", f"gpu-{space}", {"spec": {"taints": None}})
+            ready = await until_ready(client, ACCELERATOR_CLASSES, "", name, "NodesFound")
+            assert ready["message"] == "8 nvidia.com/gpu on 1 node"
+            seen = (await client.get(ACCELERATOR_CLASSES, "", name))["status"]
+            assert (seen["nodes"], seen["allocatable"]) == (1, 8)
+            assert seen["discovered"][0]["value"] == "NVIDIA-H100-80GB-HBM3"
+            other = await until_ready(client, ACCELERATOR_CLASSES, "", "nvidia-l4", "OtherAccelerators")
+            assert "set spec.nodeSelector" in other["message"]
+            await client.delete(NODES, "", f"gpu-{space}")
+            await until_ready(client, ACCELERATOR_CLASSES, "", name, "NoNodes")
+    finally:
+        await client.delete(NODES, "", f"gpu-{space}")
+
+
+async def held_model(client, space, name):
+    metadata = {"namespace": space, "name": name, "finalizers": ["penstock.dev/drain", "example.com/other"]}
+    spec = {"preset": "tiny-random", "accelerator": "cpu:1"}
+    await client.apply(MODELS, {"metadata": metadata, "spec": spec})
+
+
+async def test_the_release_hook_stops_the_operator_and_lets_models_go(client, space):
+    await held_model(client, space, "one")
+    await held_model(client, space, "two")
+    await client.delete(MODELS, space, "two")  # waits for its finalizers
+    labels = {"app": "operator"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "o", "image": "o"}]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    await client.apply(DEPLOYMENTS, {"metadata": {"namespace": space, "name": "penstock-operator"}, "spec": spec})
+    lease = {"metadata": {"namespace": space, "name": "penstock-operator"}}
+    await client.apply(LEASES, {**lease, "spec": {"holderIdentity": "one", "leaseDurationSeconds": 1}})
+    settings, said = Settings(namespace=space, watch_namespaces=(space,)), []
+
+    assert await release(client, settings, SystemClock(), said.append, dry_run=True)
+    assert f"would let 2 Models go: {space}/one, {space}/two" in said
+    assert "penstock.dev/drain" in (await client.get(MODELS, space, "one"))["metadata"]["finalizers"]
+
+    said.clear()
+    assert await release(client, settings, SystemClock(), said.append)
+    assert (await client.get(DEPLOYMENTS, space, "penstock-operator"))["spec"]["replicas"] == 0
+    for name in ("one", "two"):
+        model = await client.get(MODELS, space, name)
+        assert model["metadata"]["finalizers"] == ["example.com/other"], "others' are not ours to remove"
+        await client.merge_patch(MODELS, space, name, {"metadata": {"finalizers": []}})
+    assert f"let 2 Models go: {space}/one, {space}/two" in said
+    assert "no RayCluster runs" in said, "KubeRay is not even installed here"
+
+    said.clear()
+    await client.delete(DEPLOYMENTS, space, "penstock-operator")
+    await client.delete(LEASES, space, "penstock-operator")
+    await client.delete(MODELS, space, "one")
+    assert await release(client, settings, SystemClock(), said.append), "it may run where nothing is left"

@@ -27,11 +27,11 @@ def new_object(entry: AcceleratorClass) -> dict[str, Any]:
     return {"metadata": {"name": entry.name, "annotations": {WRITTEN: _text(spec)}}, "spec": spec}
 
 
-def updated_object(stored: Object, entry: AcceleratorClass) -> dict[str, Any] | None:
-    """Return a stored object with the catalog's newer figures, or None when there is nothing to write.
+def newer_figures(stored: Object, entry: AcceleratorClass) -> dict[str, Any] | None:
+    """Return a merge patch with the catalog's newer figures, or None when there is nothing to write.
 
     Args:
-        stored: the object as it is; what is returned replaces exactly this version of it.
+        stored: the object as it is; the patch is for exactly this version of it.
         entry: the catalog's.
     """
     metadata = stored["metadata"]
@@ -44,16 +44,23 @@ def updated_object(stored: Object, entry: AcceleratorClass) -> dict[str, Any] | 
         now = AcceleratorClassSpec.model_validate_json(json.dumps(stored.get("spec")))
     except ValidationError:
         return None
-    spec = dict(stored["spec"])
-    for field, info in AcceleratorClassSpec.model_fields.items():
-        name = info.alias or field
-        if getattr(before, field) == getattr(now, field) != getattr(entry.spec, field):
-            spec.pop(name, None)
-            spec |= {name: fresh[name]} if name in fresh else {}
-    if spec == stored["spec"]:
+    spec = {
+        name: _replacing(stored["spec"].get(name), fresh.get(name))
+        for field, info in AcceleratorClassSpec.model_fields.items()
+        for name in [info.alias or field]
+        if getattr(before, field) == getattr(now, field) != getattr(entry.spec, field)
+    }
+    if not spec:
         return None
-    annotations = {**metadata["annotations"], WRITTEN: _text(fresh)}
-    return {**stored, "metadata": {**metadata, "annotations": annotations}, "spec": spec}
+    annotations = {WRITTEN: _text(fresh)}
+    return {"metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": annotations}, "spec": spec}
+
+
+def _replacing(old: Any, new: Any) -> Any:
+    """Return what a merge patch has to say for a value to become another, nothing of the old one left in it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return dict.fromkeys(old.keys() - new.keys()) | {key: _replacing(old.get(key), new[key]) for key in new}
+    return new
 
 
 def _dump(spec: AcceleratorClassSpec) -> dict[str, Any]:

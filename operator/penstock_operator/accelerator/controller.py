@@ -12,7 +12,7 @@ from penstock_kube.clock import Clock
 from penstock_kube.errors import AlreadyExistsError
 from penstock_kube.resources import ACCELERATOR_CLASSES, Key, key_of
 from penstock_kube.store import Change
-from penstock_operator.accelerator.catalog import new_object, updated_object
+from penstock_operator.accelerator.catalog import new_object, newer_figures
 from penstock_operator.accelerator.plan import NodeView, node_view, survey
 from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.controller import Result
@@ -95,8 +95,8 @@ class CatalogController:
             stored = self._classes.get("", entry.name)
             if stored is None:
                 await self._create(entry)
-            elif (updated := updated_object(stored, entry)) is not None:
-                await self._client.replace(ACCELERATOR_CLASSES, updated)
+            elif (patch := newer_figures(stored, entry)) is not None:
+                await self._client.merge_patch(ACCELERATOR_CLASSES, "", entry.name, patch)
                 _log.info("AcceleratorClass %s: updated from the catalog of this release", entry.name)
         return Result()
 

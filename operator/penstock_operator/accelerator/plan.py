@@ -28,6 +28,8 @@ MOST_DISCOVERED: Final = 32
 
 _MEMORY_TOLERANCE: Final = 0.12
 """Drivers report up to so much less or more than a data sheet; accelerators that are different differ by more."""
+_LIFECYCLE: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""Begin the taints that come and go with a node's health; nobody is to tolerate them for a class."""
 _EVICTING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -41,7 +43,7 @@ class NodeView:
     """Quantities by resource."""
     taints: tuple[Mapping[str, Any], ...]
     usable: bool
-    """Whether it is ready and not cordoned."""
+    """Whether it is ready, not cordoned, and without a taint by which Kubernetes itself says otherwise."""
 
     def count(self, resource: str) -> int:
         """Return how many of a resource its pods can have, in whole ones."""
@@ -55,12 +57,14 @@ def node_view(node: Object) -> NodeView:
     """Return what is read of a node; a change of anything else is none to us."""
     spec, status = node.get("spec") or {}, node.get("status") or {}
     ready = find_condition(node, "Ready")
+    taints = [taint for taint in spec.get("taints") or () if taint.get("effect") in _EVICTING]
+    own = [taint for taint in taints if str(taint.get("key")).startswith(_LIFECYCLE)]
     return NodeView(
         name=node["metadata"]["name"],
         labels=node["metadata"].get("labels") or {},
         allocatable=status.get("allocatable") or {},
-        taints=tuple(taint for taint in spec.get("taints") or () if taint.get("effect") in _EVICTING),
-        usable=not spec.get("unschedulable") and ready is not None and ready["status"] == "True",
+        taints=tuple(taint for taint in taints if taint not in own),
+        usable=not own and not spec.get("unschedulable") and ready is not None and ready["status"] == "True",
     )
 
 

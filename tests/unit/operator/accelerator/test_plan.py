@@ -7,6 +7,7 @@ from penstock_operator.accelerator.plan import MOST_DISCOVERED, node_view, surve
 
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559", "pool": "h100"}
 L4 = {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.memory": "23034", "pool": "l4"}
+SICK = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 
 
@@ -62,6 +63,7 @@ def test_cores_are_counted_whole():
         ({"nodeSelector": {"pool": "h100"}}, [node(labels=H100)], "NoAllocatable", "none offers nvidia.com/gpu"),
         ({}, [gpus(taints=[TAINT])], "NodesTainted", "nvidia.com/gpu=present:NoSchedule"),
         ({}, [gpus(cordoned=True)], "NodesNotReady", "cordoned or not ready"),
+        ({}, [gpus(taints=[SICK])], "NodesNotReady", "cordoned or not ready"),
         ({}, [gpus(ready="Unknown")], "NodesNotReady", "kubectl get nodes"),
         ({}, [gpus("a", labels=H100), gpus("b", labels=L4)], "OtherAccelerators", "nvidia.com/gpu.product=NVIDIA-L4"),
     ],

@@ -1,0 +1,49 @@
+"""What an uninstall leaves behind, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from penstock.api.crd import CRD_KINDS
+from penstock.api.meta import GROUP
+from penstock_kube.resources import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What there is; None where nobody could look."""
+
+    models: list[Key]
+    routes: list[Key] | None
+    tenants: list[Key] | None
+    ray_clusters: list[Key] | None
+    claims: list[Key] | None
+    """PersistentVolumeClaims."""
+
+
+def describe(left: Left) -> Iterator[str]:
+    """Yield lines: first what runs on and costs money, then what only stands there."""
+    if left.ray_clusters is None:
+        yield "RayClusters could not be looked at: kubectl get rayclusters -A"
+    elif left.ray_clusters:
+        yield f"{len(left.ray_clusters)} RayClusters keep running, and their pods cost what they cost. To end them:"
+        for key in left.ray_clusters:
+            yield f"  kubectl -n {key.namespace} delete raycluster {key.name}"
+    else:
+        yield "no RayCluster runs"
+    if left.claims is None:
+        yield "PersistentVolumeClaims were not looked at: kubectl get pvc -A"
+    elif left.claims:
+        yield f"{len(left.claims)} PersistentVolumeClaims stay: {_names(left.claims)}"
+    objects = {"Models": left.models, "Routes": left.routes, "Tenants": left.tenants}
+    counts = [f"{len(keys)} {name}" for name, keys in objects.items() if keys]
+    definitions = " ".join(f"{names.plural}.{GROUP}" for names in CRD_KINDS.values())
+    if counts:
+        yield f"{', '.join(counts)} stay with their definitions, and serve again after the next install"
+    yield "where the definitions are kept, this removes them, and everything of their kinds with them:"
+    yield f"  kubectl delete crd {definitions}"
+
+
+def _names(keys: list[Key]) -> str:
+    return ", ".join(str(key) for key in keys)
