@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock_usage.settings import RedisUrl, StreamOptions
 
 
 class LeaseOptions(BaseModel):
@@ -79,8 +81,18 @@ class Settings(BaseSettings):
     """Secret under which tenant keys are hashed, the same as the gateways'."""
     spool_directory: Path = Path("/var/lib/penstock/spool")
     """Where replica events wait for the ledger."""
-    redis_url: str | None = None
-    """Redis of the usage stream; records stay in the spool when None."""
+    spool_limit_bytes: int = Field(default=512 * 1024**2, ge=1024**2)
+    """Size of the spool from which on events are refused, counted and lost: less than its volume holds."""
+    redis_url: SecretStr | None = None
+    """Redis of the usage stream, `rediss://user:password@host:6380/0`; records stay in the spool when None."""
+    redis_url_file: Path | None = Field(default=None, validate_default=True)
+    """File with that URL, in place of `redis_url`; read again for every connection."""
+    stream: StreamOptions = StreamOptions()
+    """The usage stream."""
+    flush_s: float = Field(default=5.0, ge=0)
+    """How long the end of the process waits for the ledger to have its last records."""
+    ledger_url: str | None = None
+    """The ledger's answers, `http://penstock-ledger:8090`; Models show no cost when None."""
     tick_s: float = Field(default=1.0, gt=0)
     """How often each pool is looked at."""
     status_period_s: float = Field(default=5.0, gt=0)
@@ -89,3 +101,14 @@ class Settings(BaseSettings):
     """A kubeconfig; the pod's service account when None."""
     lease: LeaseOptions = LeaseOptions()
     ray: RayOptions = RayOptions()
+
+    @property
+    def where(self) -> RedisUrl | None:
+        """Where the usage stream is."""
+        return RedisUrl.of(self.redis_url, self.redis_url_file)
+
+    @field_validator("redis_url_file")
+    @classmethod
+    def _one_redis(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        RedisUrl.of(info.data.get("redis_url"), file)
+        return file

@@ -8,7 +8,15 @@ from typing import Final
 import msgspec
 
 from penstock.cost.money import to_ns
-from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, SpoolLine, UsageRecord
+from penstock.cost.records import (
+    InFlightMark,
+    MeterReading,
+    ReplicaCensus,
+    ReplicaEvent,
+    ReplicaEventKind,
+    SpoolLine,
+    UsageRecord,
+)
 from penstock.cost.segments import SpoolBatch, writer_of
 
 DUPLICATE: Final = "duplicate"
@@ -22,7 +30,11 @@ MALFORMED: Final = "malformed"
 ORPHANED: Final = "orphaned"
 """Tally of requests at replicas without any event; in no line until one comes."""
 
+ENDED_UNSEEN: Final = "EndedUnseen"
+"""Cause of an end that nobody saw: a census found the replica missing."""
+
 _encode = msgspec.json.Encoder().encode
+_decode_event = msgspec.json.Decoder(ReplicaEvent).decode
 _decode_meter = msgspec.json.Decoder(MeterReading).decode
 
 
@@ -56,8 +68,10 @@ def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str) -> boo
         case UsageRecord():
             return _insert_usage(database, record)
         case ReplicaEvent():
-            step = (record.replica, record.kind.value, _encode(record))
-            return database.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?)", step).rowcount == 1
+            return _insert_event(database, record)
+        case ReplicaCensus():
+            for end in _ends_by(database, record):
+                _insert_event(database, end)
         case MeterReading():
             reading = _merged(database, record)
             database.execute("INSERT OR REPLACE INTO meter VALUES (?, ?)", (record.replica, _encode(reading)))
@@ -65,6 +79,38 @@ def _insert(database: sqlite3.Connection, record: SpoolLine, writer: str) -> boo
             # Segments of one writer are read in the order in which they were written: the last one is the newest.
             database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, 1)", (writer, _encode(record)))
     return False
+
+
+def _insert_event(database: sqlite3.Connection, event: ReplicaEvent) -> bool:
+    """Keep a step, or the earlier of two of one kind: after a change of leader both may have seen it."""
+    step = (event.replica, event.kind.value)
+    known = database.execute("SELECT body FROM event WHERE replica = ? AND kind = ?", step).fetchone()
+    if known is None or event.at_s < _decode_event(known[0]).at_s:
+        database.execute("INSERT OR REPLACE INTO event VALUES (?, ?, ?)", (*step, _encode(event)))
+    if event.kind is ReplicaEventKind.END:
+        database.execute("DELETE FROM open_replica WHERE replica = ?", (event.replica,))
+    elif known is None:
+        database.execute(
+            "INSERT OR IGNORE INTO open_replica SELECT ?1 WHERE NOT EXISTS "
+            "(SELECT 1 FROM event WHERE replica = ?1 AND kind = 'End')",
+            (event.replica,),
+        )
+    return known is None
+
+
+def _ends_by(database: sqlite3.Connection, census: ReplicaCensus) -> list[ReplicaEvent]:
+    """Return ends for the replicas that are open in the ledger and missing from a census."""
+    present = set(census.replicas)
+    ends: list[ReplicaEvent] = []
+    for (replica,) in database.execute("SELECT replica FROM open_replica").fetchall():
+        if replica in present:
+            continue
+        bodies = database.execute("SELECT body FROM event WHERE replica = ?", (replica,)).fetchall()
+        last = max((_decode_event(body) for (body,) in bodies), key=lambda event: event.at_s)
+        # One that was heard of since may have started after the census was taken.
+        if last.at_s < census.at_s:
+            ends.append(msgspec.structs.replace(last, kind=ReplicaEventKind.END, at_s=census.at_s, cause=ENDED_UNSEEN))
+    return ends
 
 
 def _insert_usage(database: sqlite3.Connection, record: UsageRecord) -> bool:

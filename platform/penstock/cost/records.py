@@ -56,7 +56,11 @@ class ReplicaEventKind(StrEnum):
 
 
 class ReplicaEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One step in the life of one replica. (`replica`, `kind`) makes an event idempotent."""
+    """One step in the life of one replica.
+
+    (`replica`, `kind`) makes an event idempotent: of several the earliest counts, so that an operator that takes over
+    may write again whatever it sees.
+    """
 
     replica: str
     kind: ReplicaEventKind
@@ -99,5 +103,16 @@ class InFlightMark(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """By replica, `UsageRecord.start_s` of the oldest request in flight there; replicas without one are left out."""
 
 
-SpoolLine = UsageRecord | ReplicaEvent | MeterReading | InFlightMark
+class ReplicaCensus(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Every replica that exists, of all models that one ledger accounts for, as an operator that leads sees them.
+
+    It ends what nobody else can end: a replica whose leader died before it could write the end. A replica that the
+    ledger holds for open, that was heard of last before `at_s` and is not among these, has ended by `at_s`.
+    """
+
+    at_s: float
+    replicas: tuple[str, ...]
+
+
+SpoolLine = UsageRecord | ReplicaEvent | MeterReading | InFlightMark | ReplicaCensus
 """One line of a spool file, told apart by its JSON field `type`."""

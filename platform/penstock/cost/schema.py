@@ -49,6 +49,12 @@ CREATE TABLE identity (
     -- One row: what tells this ledger from another one, also when a backup of it goes on elsewhere.
     id TEXT PRIMARY KEY
 ) WITHOUT ROWID;
+CREATE TABLE open_replica (
+    -- Replicas without an end.
+    replica TEXT PRIMARY KEY
+) WITHOUT ROWID;
+INSERT INTO open_replica SELECT DISTINCT replica FROM event AS one
+    WHERE NOT EXISTS (SELECT 1 FROM event WHERE event.replica = one.replica AND event.kind = 'End');
 INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 """
 

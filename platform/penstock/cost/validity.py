@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from penstock.cost.money import price_picousd_per_hour
-from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, SpoolLine, UsageRecord
+from penstock.cost.money import PICOUSD_PER_USD, price_picousd_per_hour
+from penstock.cost.records import InFlightMark, MeterReading, ReplicaCensus, ReplicaEvent, SpoolLine, UsageRecord
 
 LATEST_S: Final = 9e9
 """The year 2255, and the most that fits 64 bits in nanoseconds: later times are milliseconds by mistake."""
 
 MOST_TOKENS: Final = 10**12
+
+MOST_USD_PER_HOUR: Final = 10**5
+"""More than any replica costs, and little enough for a year of it to fit 64 bits in picodollars."""
 
 
 def fault_of(record: SpoolLine) -> str | None:
@@ -34,6 +37,8 @@ def fault_of(record: SpoolLine) -> str | None:
             )
         case InFlightMark():
             return _time_fault({"at_s": record.at_s, **record.oldest_start_s})
+        case ReplicaCensus():
+            return _time_fault({"at_s": record.at_s})
 
 
 def _time_fault(times_s: dict[str, float]) -> str | None:
@@ -52,7 +57,9 @@ def _count_fault(counts: dict[str, int]) -> str | None:
 
 def _price_fault(usd_per_hour: str) -> str | None:
     try:
-        price_picousd_per_hour(usd_per_hour)
+        price = price_picousd_per_hour(usd_per_hour)
     except ValueError as error:
         return str(error)
+    if price > MOST_USD_PER_HOUR * PICOUSD_PER_USD:
+        return f"usd_per_hour {usd_per_hour!r}: no price of one replica in dollars"
     return None
