@@ -116,6 +116,27 @@ class KubeClient:
         """Return one object; `namespace` is empty for cluster-scoped kinds."""
         return await self._call("get", kind, Request("GET", kind.path(namespace, name)))
 
+    async def ask(
+        self, kind: Kind, namespace: str, name: str, path: str, query: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """Return what a pod or Service answers to a GET, by the API server's proxy and the caller's own rights.
+
+        Args:
+            kind: Pods or Services.
+            namespace: where it is.
+            name: `http:NAME:PORT`.
+            path: what to ask it for, from `/` on.
+            query: parameters; those that are None are left out.
+
+        Raises:
+            StatusError: the API server refused, or what is behind it answered with an error.
+        """
+        request = Request("GET", kind.path(namespace, name, "proxy") + path, query or {})
+        with _Observed(self._observer, self._clock, "proxy", kind.plural) as call:
+            async with self._transport.send(request, timeout_s=self._timeout_s) as answer:
+                call.code = answer.status
+                return await answer.read()
+
     async def list(
         self, kind: Kind, namespace: str = "", *, label_selector: str | None = None, field_selector: str | None = None
     ) -> Listing:

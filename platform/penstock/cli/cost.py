@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.where import ClusterCost, ClusterFlags, chosen_cluster, cluster_options
 from penstock.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from penstock.control.status import ModelStatus
     from penstock.cost.ledger import Ledger
     from penstock.cost.receipts import RequestReceipt
     from penstock.cost.report import Account, CostReport
@@ -33,38 +35,49 @@ _output = click.option("-o", "--output", type=click.Choice(["text", "json"]), de
 @_state
 @click.option("--since", help="From when on: a span back from now (90s, 15m, 2h, 7d) or a date and time.")
 @click.option("--by", type=click.Choice(["tenant", "model"]), default="tenant", show_default=True)
+@cluster_options
 @_output
 @click.pass_context
-def command(context: click.Context, state: Path | None, since: str | None, by: str, output: str) -> None:
+def command(
+    context: click.Context, *, state: Path | None, since: str | None, by: str, cluster: ClusterFlags, output: str
+) -> None:
     """Report what a platform's tokens cost, running or ended: who used what, what was idle, what was paid."""
     if context.invoked_subcommand is not None:
         return
-    from penstock.cost.report import build_report
-
     now_s = time.time()
     since_s = None if since is None else _moment(since, now_s)
-    with _snapshot(state) as ledger:
-        report = build_report(ledger.books(since_s), now_s=now_s, since_s=since_s)
+    reader = chosen_cluster(cluster, state)
+    found = ClusterCost(_local_report(state, since_s, now_s)) if reader is None else reader.cost(since_s)
+    for remark in found.remarks:
+        click.echo(remark, err=True)
     if output == "json":
-        _echo_json(report)
+        _echo_json(found.models if found.report is None else found.report)
+    elif found.report is None:
+        _print_models(found.models)
     else:
-        _print_report(report, by)
+        _print_report(found.report, by)
+
+
+def _local_report(state: Path | None, since_s: float | None, now_s: float) -> CostReport:
+    from penstock.cost.report import build_report
+
+    with _snapshot(state) as ledger:
+        return build_report(ledger.books(since_s), now_s=now_s, since_s=since_s)
 
 
 @command.command("receipt")
 @click.argument("request", metavar="ID")
 @_state
+@cluster_options
 @_output
-def receipt(request: str, state: Path | None, output: str) -> None:
+def receipt(request: str, state: Path | None, cluster: ClusterFlags, output: str) -> None:
     """Print what one request cost. ID is the answer's `x-request-id`."""
-    from penstock.cost.receipts import receipt_of
-
-    with _snapshot(state) as ledger:
-        found = receipt_of(ledger, request, now_s=time.time())
+    reader = chosen_cluster(cluster, state)
+    found = _local_receipt(state, request) if reader is None else reader.receipt(request)
     if found is None:
         raise UserError(
             f"ID {request!r}: no such request in the ledger or the spool; give the `x-request-id` of an answer "
-            f"that has ended, and the --state of the platform that gave it"
+            f"that has ended, and the --state or the cluster of the platform that gave it"
         )
     if output == "json":
         _echo_json(found)
@@ -90,6 +103,13 @@ def formula(gpu_hourly: float, tokens_per_second: float, output: str) -> None:
         )
     else:
         click.echo(f"{usd:.2f}")
+
+
+def _local_receipt(state: Path | None, request: str) -> RequestReceipt | None:
+    from penstock.cost.receipts import receipt_of
+
+    with _snapshot(state) as ledger:
+        return receipt_of(ledger, request, now_s=time.time())
 
 
 @contextmanager
@@ -181,6 +201,19 @@ def _print_report(report: CostReport, by: str) -> None:
     for reason, records in report.faults.items():
         if records:
             click.echo(f"{records} {reason} {'record' if records == 1 else 'records'}", err=True)
+
+
+def _print_models(models: Sequence[ModelStatus]) -> None:
+    """Print what statuses say of cost, for want of the ledger."""
+    rows = [
+        (
+            f"{model.namespace}/{model.name}",
+            "-" if model.usd_per_million_tokens is None else f"{model.usd_per_million_tokens:,.2f}",
+            "-" if model.idle_share is None else f"{model.idle_share:.0%}",
+        )
+        for model in models
+    ]
+    _print_table(("model", "$/1M tokens", "idle"), rows)
 
 
 def _account_row(name: str, account: Account) -> tuple[str, ...]:

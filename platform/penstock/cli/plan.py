@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.where import CLUSTER_ONLY, ClusterFlags, cluster_options, has_kubeconfig, open_cluster
 from penstock.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from penstock.api import Manifest, Model
+    from penstock.api import AcceleratorClass, Manifest, Model
     from penstock.catalog import Fit, Geometry
 
 GIB = 1024**3
@@ -20,23 +22,43 @@ DOES_NOT_FIT = 2
 
 
 @click.command("plan")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("subjects", nargs=-1, required=True, metavar="FILE|MODEL...")
+@cluster_options
 @click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the plan."
 )
 @click.option("--prompt-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Prompt length.")
 @click.option("--output-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Completion length.")
 @click.pass_context
-def command(ctx: click.Context, paths: tuple[Path, ...], output: str, prompt_tokens: int, output_tokens: int) -> None:
-    """Print the memory budget of every Model in FILE... (YAML files and folders).
+def command(
+    ctx: click.Context,
+    subjects: tuple[str, ...],
+    *,
+    cluster: ClusterFlags,
+    output: str,
+    prompt_tokens: int,
+    output_tokens: int,
+) -> None:
+    """Print the memory budget of every Model in FILE... (YAML files and folders), or of each MODEL in a cluster.
 
     Shows what weights and reserves take, how many tokens the cache holds, and the largest context and concurrency.
     When a model does not fit, says what to change, and exits with 2.
+
+    With an option that names a cluster, and for names that are no files, the Models and AcceleratorClasses are the
+    cluster's.
     """
-    manifest = _load(paths)
+    from penstock.catalog import accelerator_classes
+
+    if _means_cluster(ctx, subjects, cluster):
+        manifest = open_cluster(cluster).manifest(subjects)
+        classes = manifest.accelerator_classes
+    else:
+        manifest = _load(tuple(map(Path, subjects)))
+        named = {one.name: one for one in (*accelerator_classes(), *manifest.accelerator_classes)}
+        classes = tuple(named.values())
     if not manifest.models:
-        raise UserError(f"no Model in {', '.join(str(path) for path in paths)}: name a file that holds one")
-    rows = [row for model in manifest.models for row in _rows(model, manifest, prompt_tokens, output_tokens)]
+        raise UserError(f"no Model in {', '.join(subjects)}: name a file that holds one")
+    rows = [row for model in manifest.models for row in _rows(model, classes, prompt_tokens, output_tokens)]
     if output == "json":
         import json
 
@@ -49,6 +71,14 @@ def command(ctx: click.Context, paths: tuple[Path, ...], output: str, prompt_tok
             _print(console, row)
     if any(row["problem"] for row in rows):
         ctx.exit(DOES_NOT_FIT)
+
+
+def _means_cluster(ctx: click.Context, subjects: tuple[str, ...], cluster: ClusterFlags) -> bool:
+    """Say whether names of Models are meant: those are no paths."""
+    if cluster.given or ctx.meta.get(CLUSTER_ONLY):
+        return True
+    names = not any(Path(one).exists() or "/" in one or one.endswith((".yaml", ".yml")) for one in subjects)
+    return names and has_kubeconfig()
 
 
 def _load(paths: tuple[Path, ...]) -> Manifest:
@@ -96,11 +126,12 @@ def _geometry(model: Model) -> Geometry:
     return from_config(config)
 
 
-def _rows(model: Model, manifest: Manifest, prompt_tokens: int, output_tokens: int) -> list[dict[str, Any]]:
+def _rows(
+    model: Model, classes: Sequence[AcceleratorClass], prompt_tokens: int, output_tokens: int
+) -> list[dict[str, Any]]:
     """Return the plan of a Model on each of its placements, as JSON data with the `Fit` beside it."""
-    from penstock.catalog import accelerator_classes, assess
+    from penstock.catalog import assess
 
-    classes = {c.name: c for c in (*accelerator_classes(), *manifest.accelerator_classes)}.values()
     rows: list[dict[str, Any]] = []
     for placement in model.placements:
         row: dict[str, Any] = {"model": model.name, "namespace": model.namespace, "class": placement.accelerator_class}

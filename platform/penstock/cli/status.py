@@ -1,10 +1,16 @@
-"""`penstock status`: what runs on this machine."""
+"""`penstock status`: what runs on this machine, or in a cluster."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from penstock.cli.where import ClusterFlags, chosen_cluster, cluster_options
+
+if TYPE_CHECKING:
+    from penstock.cli.where import ClusterReader
 
 
 @click.command("status")
@@ -13,10 +19,22 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="State directory of the platform; default $PENSTOCK_STATE or the user's own.",
 )
+@cluster_options
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
-def command(ctx: click.Context, state: Path | None, output: str) -> None:
-    """Show models, replicas and conditions of the platform that `penstock up` runs. Exit code 1 when none runs."""
+def command(ctx: click.Context, state: Path | None, cluster: ClusterFlags, output: str) -> None:
+    """Show models, replicas and conditions: of the platform that `penstock up` runs here, or of a cluster.
+
+    Exit code 1 when no platform runs in the state directory.
+    """
+    reader = chosen_cluster(cluster, state)
+    if reader is None:
+        _show_local(ctx, state, output)
+    else:
+        _show_cluster(reader, output, all_namespaces=cluster.all_namespaces)
+
+
+def _show_local(ctx: click.Context, state: Path | None, output: str) -> None:
     from penstock.console import open_console
     from penstock.control.view import render_details
     from penstock.local.journal import read_status
@@ -37,3 +55,18 @@ def command(ctx: click.Context, state: Path | None, output: str) -> None:
         click.echo(directory.status.read_text())
         return
     open_console().print(render_details(status))
+
+
+def _show_cluster(reader: ClusterReader, output: str, *, all_namespaces: bool) -> None:
+    import msgspec
+
+    from penstock.console import open_console
+    from penstock.control.view import render_models
+
+    found = reader.models()
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    for remark in found.remarks:
+        click.echo(remark, err=True)
+    open_console().print(render_models(found.models, found.at_s, live=found.live, namespaces=all_namespaces))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,11 +15,7 @@ _COLUMNS = ("MODEL", "READY", "KV%", "QUEUE", "P95-TTFT", "TOK/S", "$/MTOK", "ID
 
 def render(status: PlatformStatus) -> RenderableType:
     """Return the status as a table with remarks below."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in {"MODEL", "WHY"} else "right", no_wrap=True)
-    for model in status.models:
-        table.add_row(*row(model, status.at_s))
+    table = _models_table(status.models, status.at_s)
     remarks = [Text(text, style="yellow") for text in attention(status)]
     where = Text(
         f"OpenAI API  {status.data_url}/v1\nadmin API   {status.admin_url}\nRay         {status.dashboard_url}",
@@ -28,6 +26,37 @@ def render(status: PlatformStatus) -> RenderableType:
 
 def render_details(status: PlatformStatus) -> RenderableType:
     """Return the status with every replica and condition."""
+    return Group(render(status), Text(), *_details(status.models, status.at_s))
+
+
+def render_models(models: Sequence[ModelStatus], at_s: float, *, live: bool, namespaces: bool) -> RenderableType:
+    """Return Models of a cluster as `render_details` returns those of this machine.
+
+    Args:
+        models: The Models.
+        at_s: Unix seconds of the look.
+        live: Whether rates and replicas are known; else only what the objects' statuses hold is shown.
+        namespaces: Show each one's namespace.
+    """
+    table = _models_table(models, at_s, live=live, namespaces=namespaces)
+    remarks = [Text(line, style="yellow") for model in models for line in attention_of(model)]
+    return Group(table, *remarks, Text(), *_details(models, at_s))
+
+
+def _models_table(models: Iterable[ModelStatus], at_s: float, *, live: bool = True, namespaces: bool = False) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NAMESPACE", *_COLUMNS) if namespaces else _COLUMNS:
+        table.add_column(name, justify="left" if name in {"NAMESPACE", "MODEL", "WHY"} else "right", no_wrap=True)
+    for model in models:
+        cells = list(row(model, at_s))
+        if not live:
+            cells[_COLUMNS.index("TOK/S")] = "-"
+        table.add_row(*([model.namespace] if namespaces else []), *cells)
+    return table
+
+
+def _details(models: Iterable[ModelStatus], at_s: float) -> tuple[Table, Text, Table]:
+    """Return replicas, a blank line, and conditions."""
     replicas = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("REPLICA", "VARIANT", "STATE", "FOR", "PID", "ADDRESS", "KV%", "RUNNING", "WAITING"):
         replicas.add_column(name, no_wrap=True)
@@ -35,13 +64,13 @@ def render_details(status: PlatformStatus) -> RenderableType:
     for name in ("MODEL", "CONDITION", "STATUS", "REASON", "FOR", "MESSAGE"):
         conditions.add_column(name, no_wrap=name != "MESSAGE")
     words = {True: "True", False: "False", None: "Unknown"}
-    for model in status.models:
+    for model in models:
         for replica in model.replicas:
-            replicas.add_row(*_replica_row(replica, status.at_s))
+            replicas.add_row(*_replica_row(replica, at_s))
         for said in model.conditions:
-            held = age(status.at_s - said.since_s)
+            held = age(at_s - said.since_s)
             conditions.add_row(model.name, said.type.value, words[said.status], said.reason, held, Text(said.message))
-    return Group(render(status), Text(), replicas, Text(), conditions)
+    return replicas, Text(), conditions
 
 
 def _replica_row(replica: ReplicaStatus, now_s: float) -> tuple[str, ...]:
@@ -80,13 +109,16 @@ def row(model: ModelStatus, now_s: float) -> tuple[str, ...]:
 def attention(status: PlatformStatus) -> list[str]:
     """Return what a person should read: trouble with files, and models that are not as they should be."""
     lines = [line for line in status.message.split("; ") if line]
-    for model in status.models:
-        lines += [
-            f"{model.name}: {said.reason}: {said.message}"
-            for said in model.conditions
-            if said.type is ConditionType.DEGRADED and said.status
-        ]
-    return lines
+    return lines + [line for model in status.models for line in attention_of(model)]
+
+
+def attention_of(model: ModelStatus) -> list[str]:
+    """Return what a person should read of one model, when it is not as it should be."""
+    return [
+        f"{model.name}: {said.reason}: {said.message}"
+        for said in model.conditions
+        if said.type is ConditionType.DEGRADED and said.status
+    ]
 
 
 def is_ready(model: ModelStatus) -> bool:

@@ -41,12 +41,12 @@ def test_the_last_decision_is_told(state):
 
 
 def test_more_of_them_oldest_first(state):
-    output = why("tiny", "-n", 5, "--state", state).output
+    output = why("tiny", "--last", 5, "--state", state).output
     assert output.index("Up to 2.") < output.index("Down to 1.")
 
 
 def test_json_for_machines(state):
-    decisions = json.loads(why("tiny", "-n", 2, "--state", state, "--output", "json").output)
+    decisions = json.loads(why("tiny", "--last", 2, "--state", state, "--output", "json").output)
     assert [decision["ruling"] for decision in decisions] == ["kv", "calm"]
 
 

@@ -1,0 +1,1 @@
+"""A cluster for people: what `penstock status`, `why`, `cost` and `plan` show of one, and `kubectl penstock`."""
