@@ -11,9 +11,10 @@ from penstock.cost.ledger import Ledger
 from penstock.cost.metrics import CostCollector
 from penstock.cost.report import build_report
 from penstock.local.metrics import StatusCollector
+from penstock_gateway.discovery.kubernetes import KubernetesDiscovery
 from penstock_gateway.gateway import Gateway
 from penstock_gateway.metrics import GatewayCollector
-from penstock_gateway.settings import Settings
+from penstock_gateway.settings import KubernetesOptions, Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,10 @@ def exported(metrics: Iterable[Metric]) -> Described:
 async def test_the_page_names_what_is_exported(tmp_path: Path):
     with Ledger(None) as ledger:
         report = build_report(ledger.books(), now_s=0.0)
-    gateway = Gateway(Settings(snapshot_file=tmp_path / "snapshot.json", spool_directory=tmp_path / "spool"))
+    (tmp_path / "kubeconfig").write_text("{}")
+    options = KubernetesOptions(enabled=True, kubeconfig=tmp_path / "kubeconfig")
+    gateway = Gateway(Settings(kubernetes=options, spool_directory=tmp_path / "spool"))
+    assert isinstance(gateway.discovery, KubernetesDiscovery)
     metrics = [
         *GatewayCollector(gateway).collect(),
         *StatusCollector(lambda: None).collect(),
