@@ -59,6 +59,20 @@ class World:
     _scaled: dict[Key, int] = field(default_factory=dict)
     _listeners: list[Listener] = field(default_factory=list)
 
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """All mirrors, for whoever runs them."""
+        return (
+            self.models,
+            self.classes,
+            self.routes,
+            self.tenants,
+            self.ray_clusters,
+            self.pods,
+            self.gateways,
+            self.slices,
+        )
+
     def on_view(self, listener: Listener) -> None:
         """Have `listener` called whenever a Model's view changes or goes."""
         self._listeners.append(listener)
@@ -66,6 +80,10 @@ class World:
     def view(self, key: Key) -> ModelStatus | None:
         """Return a Model as its pool last saw it; None before the first look, and when nothing is left of it."""
         return self._views.get(key)
+
+    def views(self, namespace: str | None = None) -> list[ModelStatus]:
+        """Return the Models of one namespace, or all, as their pools last saw them, in the order of their keys."""
+        return [view for key, view in sorted(self._views.items()) if namespace in (None, key.namespace)]
 
     def show(self, key: Key, status: ModelStatus) -> None:
         """Replace a Model's view."""

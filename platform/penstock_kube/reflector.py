@@ -69,9 +69,9 @@ class Reflector:
             observer: told of each interruption.
         """
         self.kind = kind
+        self.namespace = namespace
         self.store = Store(indexes)
         self._client = client
-        self._namespace = namespace
         self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
         self._backoff = backoff or Backoff()
         self._clock = clock or SystemClock()
@@ -85,6 +85,8 @@ class Reflector:
         self._failures = 0
         self.last_contact_s: float | None = None
         """When the server last told us something, on the clock's monotonic scale; None before it did."""
+        self.trouble: KubeError | None = None
+        """What last interrupted the mirror, until the server tells us something again."""
 
     def add_handler(self, handler: Handler) -> None:
         """Have a function told of each change; objects that are there already are told at once."""
@@ -117,15 +119,17 @@ class Reflector:
             except KubeError as error:
                 reason, asked_s = type(error).__name__, error.retry_after_s or 0.0
                 self._failures += 1
+                self.trouble = error
                 _log.warning("%s: watch interrupted (%d in a row): %s", self.kind.plural, self._failures, error)
             if self._observer is not None:
                 self._observer.watch_restarted(self.kind.plural, reason)
             await self._clock.sleep(max(asked_s, self._backoff.delay_s(max(1, self._failures), self._rng)))
 
     async def _list(self) -> None:
-        listing: Listing = await self._client.list(self.kind, self._namespace, **self._selectors)
+        listing: Listing = await self._client.list(self.kind, self.namespace, **self._selectors)
         self._version = listing.resource_version
         self.last_contact_s = self._clock.monotonic()
+        self.trouble = None
         for change in self.store.replace(listing.items):
             self._tell(change)
         self._synced.set()
@@ -134,7 +138,7 @@ class Reflector:
         started_s = self._clock.monotonic()
         events = self._client.watch(
             self.kind,
-            self._namespace,
+            self.namespace,
             resource_version=self._version or "",
             timeout_s=int(self._watch_s * (1 + self._rng())),
             silence_s=self._silence_s,
@@ -143,6 +147,7 @@ class Reflector:
         async with aclosing(events):
             async for event in events:
                 self._failures = 0
+                self.trouble = None
                 self.last_contact_s = self._clock.monotonic()
                 if event.type == "DELETED":
                     change = self.store.remove(key_of(event.object))

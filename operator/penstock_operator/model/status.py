@@ -68,7 +68,7 @@ def is_urgent(actual: Mapping[str, Any], wanted: Body) -> bool:
     return _essence(actual) != _essence(wanted)
 
 
-def _essence(status: Mapping[str, Any]) -> Any:
+def _essence(status: Mapping[str, Any]) -> tuple[object, ...]:
     conditions = status.get("conditions") or []
     return (
         status.get("ready"),

@@ -6,7 +6,7 @@ be restarted. Ready means that what this copy mirrors is complete; a standby is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -49,14 +49,16 @@ async def serve_health(
     *,
     host: str = "0.0.0.0",  # noqa: S104 - the kubelet probes from outside the pod
     port: int = 8080,
+    routes: Iterable[web.AbstractRouteDef] = (),
 ) -> AsyncIterator[int]:
-    """Serve `/livez`, `/readyz` and `/metrics`, and yield the port.
+    """Serve `/livez`, `/readyz`, `/metrics` and what else is given, and yield the port.
 
     Args:
         health: what to ask.
         registry: metrics.
         host: address to listen on.
         port: 0 for any free one.
+        routes: further answers on the same port.
     """
 
     def probe(ask: Callable[[], list[str]]) -> Callable[[web.Request], web.Response]:
@@ -77,6 +79,7 @@ async def serve_health(
 
     application = web.Application()
     application.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from penstock_kube.errors import NotFoundError
 from penstock_kube.events import EventRecorder
 from penstock_kube.lease import LeaderElector
 from penstock_kube.reflector import Reflector
@@ -38,6 +41,9 @@ class Manager:
         metrics: RuntimeMetrics,
         registry: CollectorRegistry,
         on_leading: Callable[[], Awaitable[None]] | None = None,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        routes: Sequence[web.AbstractRouteDef] = (),
+        remedies: Mapping[str, str] | None = None,
         health_host: str = "0.0.0.0",  # noqa: S104 - the kubelet probes from outside the pod
         health_port: int = 8080,
     ) -> None:
@@ -51,6 +57,9 @@ class Manager:
             metrics: told of queue lengths.
             registry: served under `/metrics`.
             on_leading: awaited once when this process begins to lead, before the controllers.
+            beside: further work of this process, whether it leads or not, each until it is cancelled.
+            routes: further answers on the port of the probes.
+            remedies: how to get the definitions of an API group that the server may not have, by group.
             health_host: address of the probes.
             health_port: port of the probes; 0 for any free one.
         """
@@ -63,9 +72,13 @@ class Manager:
         self._recorder = recorder
         self._registry = registry
         self._on_leading = on_leading
+        self._beside = beside
+        self._routes = routes
         self._address = (health_host, health_port)
-        for reflector in reflectors:
-            self.health.add_readiness(reflector.kind.plural, _sync_check(reflector))
+        for number, reflector in enumerate(reflectors, 1):
+            # Numbered, since one kind may be mirrored twice, by two selectors.
+            name = f"mirror {number}, {'/'.join(filter(None, [reflector.namespace, reflector.kind.plural]))}"
+            self.health.add_readiness(name, _sync_check(reflector, (remedies or {}).get(reflector.kind.group)))
         for controller in controllers:
             queue = controller.queue
             metrics.follow_queue(controller.name, queue.__len__, lambda queue=queue: queue.delayed)  # type: ignore[misc]
@@ -77,20 +90,23 @@ class Manager:
             NotLeaderError: leadership was lost; end the process and let its supervisor start a fresh one.
         """
         host, port = self._address
-        async with serve_health(self.health, self._registry, host=host, port=port) as self.bound_port:
-            mirrors = [
+        async with serve_health(
+            self.health, self._registry, host=host, port=port, routes=self._routes
+        ) as self.bound_port:
+            supports = [
                 asyncio.create_task(reflector.run(), name=f"mirror-{reflector.kind.plural}")
                 for reflector in self._reflectors
             ]
+            supports += [asyncio.create_task(work()) for work in self._beside]
             work = asyncio.create_task(self._elector.run(self._lead), name="election")
             try:
-                # A mirror never ends by itself; if one does, that is a bug and the process ends with it.
-                await asyncio.wait((work, *mirrors), return_when=asyncio.FIRST_COMPLETED)
-                for task in (work, *mirrors):
+                # None of these ends by itself; if one does, that is a bug and the process ends with it.
+                await asyncio.wait((work, *supports), return_when=asyncio.FIRST_COMPLETED)
+                for task in (work, *supports):
                     if task.done():
                         task.result()
             finally:
-                for tasks in ([work], mirrors):
+                for tasks in ([work], supports):
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,5 +141,13 @@ async def run_until_signalled(main: Callable[[], Awaitable[None]]) -> None:
             loop.remove_signal_handler(number)
 
 
-def _sync_check(reflector: Reflector) -> Callable[[], str | None]:
-    return lambda: None if reflector.has_synced else "the first list is not read yet"
+def _sync_check(reflector: Reflector, remedy: str | None) -> Callable[[], str | None]:
+    def check() -> str | None:
+        if reflector.has_synced:
+            return None
+        if isinstance(reflector.trouble, NotFoundError):
+            kind = f"{reflector.kind.plural}.{reflector.kind.group}"
+            return f"the API server has no {kind}" + (f": {remedy}" if remedy else "")
+        return f"the first list is not read yet{f': {reflector.trouble}' if reflector.trouble else ''}"
+
+    return check
