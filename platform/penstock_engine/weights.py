@@ -6,6 +6,7 @@
 | `pvc://claim/path` | `/mnt/penstock/pvc/claim/path`, where the operator mounts the claim |
 | `hf://organisation/name@revision` | a hub id and its revision, for the engine to download or find in its cache |
 | `s3://bucket/path`, `gs://bucket/path` | streamed by the engine with the Run:ai streamer, else downloaded |
+| `tiny://llama`, `tiny://llama-embed` | a folder with random weights that is made here: for demos and tests |
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from penstock_engine.errors import WeightsError
+from penstock_engine.tiny_model import write_tiny_model
 
 PVC_ROOT = Path("/mnt/penstock/pvc")
 """Claims are mounted below, each in a folder of its name."""
 
-SCHEMES = ("file", "hf", "pvc", "s3", "gs", "oci")
+SCHEMES = ("file", "hf", "pvc", "s3", "gs", "oci", "tiny")
+_TINY = ("llama", "llama-embed")
 _OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs"}
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 _CLAIM = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -68,6 +71,10 @@ def resolve(uri: str, *, pvc_root: Path = PVC_ROOT, downloads: Path | None = Non
     if scheme == "hf":
         name, _, revision = rest.partition("@")
         return Weights(model=name, revision=revision or None)
+    if scheme == "tiny":
+        # A folder of its own: two replicas on one machine may be making theirs at the same time.
+        folder = Path(tempfile.mkdtemp(prefix="penstock-tiny-", dir=downloads))
+        return Weights(model=str(write_tiny_model(folder, embed=rest == "llama-embed")))
     return _from_object_store(uri, scheme, downloads)
 
 
@@ -114,6 +121,8 @@ def split_uri(uri: str) -> tuple[str, str]:
         return "file", unquote(parts.path)
     if parts.scheme == "hf":
         return "hf", _checked_hub_id(rest, uri)
+    if parts.scheme == "tiny" and rest not in _TINY:
+        raise WeightsError(f"weights {uri}: expected {' or '.join(f'tiny://{name}' for name in _TINY)}")
     if not parts.netloc:
         raise WeightsError(f"weights {uri}: the name after {parts.scheme}:// is missing")
     if parts.scheme == "pvc" and (not _CLAIM.fullmatch(parts.netloc) or ".." in parts.path.split("/")):

@@ -1,5 +1,6 @@
 """Weights are found, or the error says where they were sought and what to do."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_claim_is_found_where_it_is_mounted(model_folder: Path):
     assert resolve("pvc://claim/llama", pvc_root=claim.parent) == Weights(model=str(claim / "llama"))
 
 
+@pytest.mark.parametrize(("name", "architecture"), [("llama", "LlamaForCausalLM"), ("llama-embed", "LlamaModel")])
+def test_a_tiny_model_is_made_in_a_folder_of_its_own(tmp_path: Path, name: str, architecture: str):
+    folders = [Path(resolve(f"tiny://{name}", downloads=tmp_path).model) for _ in range(2)]
+    assert folders[0] != folders[1]
+    for folder in folders:
+        assert json.loads((folder / "config.json").read_text())["architectures"] == [architecture]
+        assert resolve(str(folder)).model == str(folder)
+
+
 @pytest.mark.parametrize(
     ("uri", "weights"),
     [
@@ -59,6 +69,7 @@ def test_a_hub_id_is_left_to_the_engine(uri: str, weights: Weights):
         ("s3://bucket/x", ["s3://bucket/x", "runai-model-streamer", "s3fs", "pvc://"]),
         ("gs://bucket/x", ["gcsfs"]),
         ("oci://registry/image", ["oci://registry/image", "pvc://"]),
+        ("tiny://mistral", ["tiny://mistral", "tiny://llama"]),
         ("ftp://host/x", ["ftp://", "hf://"]),
     ],
 )
