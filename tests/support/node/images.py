@@ -1,7 +1,7 @@
 """Images of a node: built by `scripts/images` on a base from debootstrap, brought into containerd without a registry.
 
-What was built is remembered by the hash of all that goes into it. Between the builder and containerd lies an OCI layout
-with uncompressed layers, so that after a change of the source only the small last layer is copied and imported.
+What was built is remembered by the hash of all that goes into it. Between the builder and containerd lies an OCI
+layout, so that after a change of the source only the small last layer is copied, compressed and imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ from tests.support.node.programs import PAUSE_IMAGE
 
 ROOT = Path(__file__).parents[3]
 PAUSE_SOURCE = Path(__file__).with_name("pause")
+REDIS_SOURCE = Path(__file__).with_name("redis")
+REDIS_IMAGE = "localhost/penstock-redis:7"
+BASE_IMAGE = "localhost/penstock-base:bookworm"
+"""What `scripts/images` makes by debootstrap."""
+BUILD = ("buildah", "build", "--quiet", "--isolation=chroot")
 SHARED_INPUTS = (".dockerignore", "scripts/images", "pyproject.toml", "README.md", "requirements")
 SOURCES = (
     "platform/penstock",
@@ -57,7 +62,7 @@ IMAGES = (
     Image("gateway", "gateway/Dockerfile", f"penstock-gateway:{__version__}"),
     Image("operator", "operator/Dockerfile", f"penstock-operator:{__version__}"),
     Image("loadtest", "loadtest/Dockerfile", f"penstock-loadtest:{__version__}"),
-    Image("engine", "platform/Dockerfile", f"penstock-engine:{__version__}-cpu"),
+    Image("engine", "platform/Dockerfile", f"penstock-engine:{__version__}"),
 )
 
 
@@ -90,15 +95,37 @@ class Layout:
         return [manifest, content["config"]["digest"], *(layer["digest"] for layer in content["layers"])]
 
     def fill(self) -> None:
-        """Copy the image out of the builder's store; blobs that are here already are not copied again."""
+        """Copy the image out of the builder's store; layers that are here already are neither copied nor compressed.
+
+        The builder looks for a layer by the digest of its plain content, and writes it compressed, under another. So
+        it finds an empty file under the first, and what it took for the layer is put right in the manifest.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        known_file = self.folder / "layers.json"
+        known = json.loads(known_file.read_text()) if known_file.exists() else {}
+        stand_ins = [self.blob(plain) for plain in known]
+        for stand_in in stand_ins:
+            stand_in.touch()
         (self.folder / "index.json").unlink(missing_ok=True)
-        command = ["buildah", "push", "--quiet", "--disable-compression", self.reference]
-        _run([*command, f"oci:{self.folder}:{self.reference}"])
-        wanted = {self.blob(digest) for digest in self.digests()}
+        _run(["buildah", "push", "--quiet", self.reference, f"oci:{self.folder}:{self.reference}"])
+        manifest = json.loads(self.blob(self.digests()[0]).read_text())
+        plain = json.loads(self.blob(manifest["config"]["digest"]).read_text())["rootfs"]["diff_ids"]
+        for at, digest in enumerate(plain):
+            if manifest["layers"][at]["digest"] != digest:
+                known[digest] = manifest["layers"][at]
+            manifest["layers"][at] = known[digest]
+        self._replace_manifest(json.dumps(manifest).encode())
+        known_file.write_text(json.dumps({digest: known[digest] for digest in plain}))
+        kept = {self.blob(digest) for digest in self.digests()}
         for blob in (self.folder / "blobs" / "sha256").iterdir():
-            if blob not in wanted:
+            if blob not in kept:
                 blob.unlink()
+
+    def _replace_manifest(self, content: bytes) -> None:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.blob(digest).write_bytes(content)
+        descriptor = {**self.manifest(), "digest": digest, "size": len(content)}
+        (self.folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
 
     def write_archive(self, sink: io.RawIOBase | Any, present: set[str]) -> None:
         """Write an OCI archive without the blobs that its reader has already."""
@@ -119,12 +146,12 @@ def cache() -> Path:
 
 
 def ready(images: Sequence[Image] = IMAGES) -> list[Layout]:
-    """Return the layouts of the pause image and of these, building what changed since it was last built.
+    """Return the layouts of these images, of Redis and of the pause image, building what changed since it was built.
 
     Raises:
         RuntimeError: a build failed; the message has the end of its output.
     """
-    return [_pause(), *(_built(image) for image in images)]
+    return [*(_built(image) for image in images), _redis(), _pause()]
 
 
 def bring_in(layouts: Iterable[Layout], ctr: Sequence[str]) -> None:
@@ -165,25 +192,33 @@ def _built(image: Image) -> Layout:
     return layout
 
 
+def _redis() -> Layout:
+    def build() -> None:
+        file = ["--file", str(REDIS_SOURCE / "Dockerfile"), "--build-arg", f"BASE={BASE_IMAGE}", "--pull=never"]
+        _run([*BUILD, *file, "--tag", REDIS_IMAGE, str(REDIS_SOURCE)])
+
+    return _ours("redis", REDIS_IMAGE, REDIS_SOURCE, build)
+
+
 def _pause() -> Layout:
-    layout = Layout(cache() / "pause", PAUSE_IMAGE)
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(PAUSE_SOURCE.iterdir()))).hexdigest()
-    if not (layout.folder / "key").exists() or (layout.folder / "key").read_text() != key:
+    def build() -> None:
         with tempfile.TemporaryDirectory() as context:
-            build = [
-                binaries.go("the pause image"),
-                "build",
-                "-trimpath",
-                "-ldflags=-s -w",
-                "-o",
-                f"{context}/pause",
-                ".",
-            ]
-            _run(build, {"CGO_ENABLED": "0"}, folder=PAUSE_SOURCE)
-            file = ["--file", str(PAUSE_SOURCE / "Dockerfile")]
-            _run(["buildah", "build", "--quiet", "--isolation=chroot", *file, "--tag", PAUSE_IMAGE, context])
+            go = [binaries.go("the pause image"), "build", "-trimpath", "-ldflags=-s -w"]
+            _run([*go, "-o", f"{context}/pause", "."], {"CGO_ENABLED": "0"}, folder=PAUSE_SOURCE)
+            _run([*BUILD, "--file", str(PAUSE_SOURCE / "Dockerfile"), "--tag", PAUSE_IMAGE, context])
+
+    return _ours("pause", PAUSE_IMAGE, PAUSE_SOURCE, build)
+
+
+def _ours(name: str, reference: str, source: Path, build: Callable[[], None]) -> Layout:
+    """Return an image of the node itself, built when its source changed."""
+    layout = Layout(cache() / name, reference)
+    built = layout.folder / "key"
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
+    if not built.exists() or built.read_text() != key:
+        build()
         layout.fill()
-        (layout.folder / "key").write_text(key)
+        built.write_text(key)
     return layout
 
 

@@ -28,6 +28,7 @@ COREDNS_RULES = (
     {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"]},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
 )
+PREFIX = "penstock-node-"
 FETCH = "import sys, urllib.request as u; print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=5).status)"
 
 
@@ -157,7 +158,9 @@ def node(logs: Path, layouts: Sequence[images.Layout] = ()) -> Iterator[Node]:
     with contextlib.ExitStack() as ending:
         lock = ending.enter_context((images.cache() / ".lock").open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX)
-        volatile = Path(tempfile.mkdtemp(prefix="penstock-node-"))
+        for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        volatile = Path(tempfile.mkdtemp(prefix=PREFIX))
         ending.callback(shutil.rmtree, volatile, ignore_errors=True)
         root = ending.enter_context(cgroup("penstock-node"))
         within = ending.enter_context(namespaces())
