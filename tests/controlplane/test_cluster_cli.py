@@ -11,7 +11,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from penstock.cli import main
 from penstock.control.status import Condition, ConditionType, ModelStatus, ReplicaStatus
 from penstock.cost.report import Account, CostReport, PerMillionTokens
 from penstock.scaling.decision import Decision, Direction
@@ -197,13 +199,10 @@ def kubectl(plane, *arguments, user="admin", stdin=None, env=None, check=True):
 
 
 def penstock(plane, *arguments, user="viewer", port=None):
-    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig(user)), "COLUMNS": "200", "NO_COLOR": "1"}
+    environment = {"KUBECONFIG": str(plane.kubeconfig(user)), "COLUMNS": "200", "NO_COLOR": "1", "PENSTOCK_STATE": None}
     if port is not None:
         environment["PENSTOCK_CLUSTER_OPERATOR_PORT"] = str(port)
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments],
-        env=environment, check=False, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    return CliRunner().invoke(main, arguments, env=environment)
 
 
 def line_of(output, name):
@@ -212,7 +211,7 @@ def line_of(output, name):
 
 def test_status_is_the_leaders_own_where_it_answers(plane, processes):
     result = penstock(plane, "status", "-n", TEAM, port=processes.port)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     assert line_of(result.stdout, "tiny").split()[1:6] == ["1/2", "96%", "7", "-", "1,234"]
     assert "r1" in result.stdout
@@ -223,7 +222,7 @@ def test_status_is_the_leaders_own_where_it_answers(plane, processes):
 
 def test_status_falls_back_to_what_objects_say_and_says_so(plane, processes):
     result = penstock(plane, "status", "-n", TEAM, user="visitor", port=processes.port)
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert "you may not get Lease penstock/penstock-operator" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert line_of(result.stdout, "tiny").split()[1:6] == ["1/1", "41%", "0", "312ms", "-"]
@@ -232,7 +231,7 @@ def test_status_falls_back_to_what_objects_say_and_says_so(plane, processes):
 
 def test_an_operator_that_is_down_is_named(plane, processes):
     result = penstock(plane, "status", "-n", TEAM, port=1)
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert "the operator does not answer" in result.stderr
     assert "41%" in result.stdout
 
@@ -249,20 +248,20 @@ def test_all_namespaces_are_told_apart(plane, processes):
 
 def test_an_empty_namespace_says_where_to_look(plane, processes):
     result = penstock(plane, "status", "-n", "default", port=processes.port)
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert "no Models in namespace default; -A looks into all" in result.stderr
 
 
 def test_why_is_the_leaders_record_or_else_the_status(plane, processes):
     told = penstock(plane, "why", "tiny", "-n", TEAM, "--last", "3", port=processes.port)
-    assert told.returncode == 0
+    assert told.exit_code == 0
     assert "tiny: Up to 2." in told.stdout
     assert f"/api/decisions/{TEAM}/tiny?last=3" in processes.asked
     unseen = penstock(plane, "why", "huge", "-n", TEAM, port=processes.port)
-    assert unseen.returncode == 0
+    assert unseen.exit_code == 0
     assert f"the operator has yet to see {TEAM}/huge" in unseen.stderr
     read = penstock(plane, "why", "tiny", "-n", TEAM, user="visitor")
-    assert read.returncode == 0
+    assert read.exit_code == 0
     assert "you may not" in read.stderr
     assert "tiny: 1 of 1 replicas ready; queue" in read.stdout
     assert "no node has a GPU; add one" in read.stdout
@@ -270,38 +269,38 @@ def test_why_is_the_leaders_record_or_else_the_status(plane, processes):
 
 def test_cost_is_the_ledgers_report_or_else_the_statuses(plane, processes):
     told = penstock(plane, "cost", "-n", TEAM, "--since", "2h")
-    assert told.returncode == 0, told.stderr
+    assert told.exit_code == 0, told.stderr
     assert "acme" in told.stdout
     assert "idle: headroom" in told.stdout
     assert any(path.startswith("/report?since=") for path in processes.asked)
     read = penstock(plane, "cost", "-n", TEAM, user="visitor")
-    assert read.returncode == 0
+    assert read.exit_code == 0
     assert "the ledger cannot be asked: you may not get services/proxy" in read.stderr
     assert line_of(read.stdout, f"{TEAM}/tiny").split() == [f"{TEAM}/tiny", "0.42", "17%"]
 
 
 def test_a_receipt_is_the_ledgers_or_nothing(plane, processes):
     unknown = penstock(plane, "cost", "receipt", "req-9", "-n", TEAM)
-    assert unknown.returncode == 2
+    assert unknown.exit_code == 2
     assert "no such request" in unknown.stderr
     forbidden = penstock(plane, "cost", "receipt", "req-9", "-n", TEAM, user="visitor")
-    assert forbidden.returncode == 2
+    assert forbidden.exit_code == 2
     assert "you may not get services/proxy" in forbidden.stderr
 
 
 def test_plan_uses_the_clusters_own_classes(plane):
     fits = penstock(plane, "plan", "tiny", "-n", TEAM)
-    assert fits.returncode == 0, fits.stderr
+    assert fits.exit_code == 0, fits.stderr
     assert "tiny on big:1" in fits.stdout
     too_large = penstock(plane, "plan", "huge", "-n", TEAM)
-    assert too_large.returncode == 2
+    assert too_large.exit_code == 2
     assert "does not fit" in too_large.stdout
 
 
 @pytest.mark.parametrize("command", [("why", "absent"), ("plan", "absent")], ids=" ".join)
 def test_a_model_that_is_not_there_is_named_with_those_that_are(plane, command):
     result = penstock(plane, *command, "-n", TEAM)
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert f"no Model 'absent' in namespace {TEAM}: it has huge, tiny" in result.stderr
 
 
@@ -310,13 +309,13 @@ def test_no_rights_and_no_answer_are_told_apart(plane, tmp_path):
     wrong["users"][0]["user"]["token"] = "wrong"
     (tmp_path / "wrong").write_text(json.dumps(wrong))
     unknown = penstock(plane, "status", "--kubeconfig", str(tmp_path / "wrong"), "-n", TEAM)
-    assert unknown.returncode == 2
+    assert unknown.exit_code == 2
     assert "does not know you" in unknown.stderr
     config = json.loads(plane.kubeconfig().read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "gone").write_text(json.dumps(config))
     gone = penstock(plane, "status", "--kubeconfig", str(tmp_path / "gone"))
-    assert gone.returncode == 2
+    assert gone.exit_code == 2
     assert "does not answer" in gone.stderr
 
 
@@ -336,5 +335,5 @@ def test_kubectl_finds_the_plugin(plane, processes):
 def test_without_penstock_the_cluster_says_so():
     with control_plane() as bare:
         result = penstock(bare, "status", user="admin")
-        assert result.returncode == 2
+        assert result.exit_code == 2
         assert "Penstock is not installed there" in result.stderr
