@@ -1,10 +1,10 @@
 """What of the chart can be checked without rendering it."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +16,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 def images(values):
-    for name, value in values.items():
+    for value in values.values():
         if isinstance(value, dict):
             if "repository" in value:
                 yield value

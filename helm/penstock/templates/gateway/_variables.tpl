@@ -10,6 +10,8 @@
   value: /etc/penstock/pepper/pepper
 - name: PENSTOCK_GATEWAY_SPOOL_DIRECTORY
   value: /var/lib/penstock/spool
+- name: PENSTOCK_GATEWAY_SPOOL_LIMIT_BYTES
+  value: {{ mul .Values.gateway.spoolMebibytes 1048576 | quote }}
 - name: PENSTOCK_GATEWAY_KUBERNETES__ENABLED
   value: "true"
 - name: PENSTOCK_GATEWAY_KUBERNETES__NAMESPACES
