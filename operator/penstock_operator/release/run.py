@@ -64,7 +64,7 @@ async def release(client: KubeClient, settings: Settings, clock: Clock, say: Say
         routes=await _keys(client, ROUTES, spaces),
         tenants=await _keys(client, TENANTS, spaces),
         ray_clusters=await _keys(client, RAY_CLUSTERS, spaces, MANAGED_SELECTOR),
-        claims=await _keys(client, PERSISTENT_VOLUME_CLAIMS, spaces, MANAGED_SELECTOR),
+        claims=await _claims(client, settings),
     )
     for line in describe(left):
         say(line)
@@ -122,6 +122,20 @@ async def _let_go(client: KubeClient, spaces: Sequence[str], held: list[Object],
     for model in held:
         say(f"Model {key_of(model)} is still held: an operator runs that puts {FINALIZER} back; end it and try again")
     return held
+
+
+async def _claims(client: KubeClient, settings: Settings) -> list[Key] | None:
+    """Return the claims with the ledger and with downloaded weights; None when we may not look."""
+    spaces = settings.watch_namespaces and sorted({*settings.watch_namespaces, settings.namespace})
+    found = await _list(client, PERSISTENT_VOLUME_CLAIMS, spaces or ("",))
+    if found is None:
+        return None
+    return [
+        key_of(claim)
+        for claim in found
+        if claim["metadata"]["name"] == settings.ray.cache_claim
+        or (claim["metadata"].get("labels") or {}).get("app.kubernetes.io/part-of") == "penstock"
+    ]
 
 
 async def _keys(client: KubeClient, kind: Kind, spaces: Sequence[str], selector: str | None = None) -> list[Key] | None:
