@@ -7,6 +7,7 @@ scale call during a build is answered and lost, the surplus leaves in Ray's orde
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any
 HEAD_NODE = "head"
 _VERSION_FIELDS = ("import_path", "runtime_env", "args")
 _FAILED_STARTS = 3
+_NUMBERS = itertools.count()
+"""Tells clusters apart: no two of Ray's replicas have one id, wherever they run."""
 
 Address = tuple[str, int]
 Listen = Callable[[str, str], Address]
@@ -106,6 +109,7 @@ class SimulatedServe:
         self._applications: dict[str, _Application] = {}
         self._started = False
         self._next_id = 0
+        self._number = next(_NUMBERS)
 
     def put(self, config: Mapping[str, Any], now_s: float) -> None:
         """Replace the set of applications.
@@ -237,7 +241,7 @@ class SimulatedServe:
 
     def _new_replica(self, name: str, application: _Application, now_s: float) -> _Replica:
         self._next_id += 1
-        replica_id = hashlib.sha256(f"{name}/{self._next_id}".encode()).hexdigest()[:8]
+        replica_id = hashlib.sha256(f"{self._number}/{name}/{self._next_id}".encode()).hexdigest()[:8]
         node = f"{application.config.get('args', {}).get('group', 'worker')}-{self._next_id}"
         return _Replica(replica_id, name, application.version, node, now_s, 10_000 + self._next_id)
 
