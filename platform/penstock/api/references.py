@@ -112,10 +112,12 @@ def _tenant_problems(tenant: Tenant, manifest: Manifest) -> Iterator[ReferencePr
             message = f"key {reference.key!r} of Secret {reference.name!r} {state}: put the API key there"
             yield ReferenceProblem(key, "SecretKeyNotFound", f"{field}.key", message)
     public = [route.model_name for route in manifest.routes if route.namespace == space]
-    public += [model.name for model in manifest.models if model.namespace == space]
+    for model in manifest.models:
+        if model.namespace == space:
+            public += [model.name, *(adapter.name for adapter in model.spec.adapters)]
     for index, name in enumerate(tenant.spec.allowed_routes or ()):
         if name not in public:
-            message = f"there is no Route or Model {name!r} in namespace {space!r}: {_create(public, name)}"
+            message = f"there is no Route, Model or adapter {name!r} in namespace {space!r}: {_create(public, name)}"
             yield ReferenceProblem(key, "RouteNotFound", f"spec.allowedRoutes[{index}]", message)
 
 

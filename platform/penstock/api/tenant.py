@@ -54,7 +54,7 @@ class TenantSpec(ApiObject):
     keys: tuple[TenantKey, ...] = ()
     """API keys. A tenant without any can be reached by identity tokens only."""
     allowed_routes: tuple[Text, ...] | None = None
-    """Names of the Routes and Models in its namespace that the tenant may use; all of them when left out."""
+    """Names of the Routes, Models and adapters in its namespace that it may use; all of them when left out."""
     requests_per_minute: Limit | None = None
     """Requests per minute over all its keys; no limit when left out."""
     tokens_per_minute: Limit | None = None
