@@ -92,13 +92,14 @@ class Clusters:
             await self._mirrored.apply(wanted)
         except ConflictError:
             return True  # Ray's autoscaler was first: its counts are in the next plan
-        except (InvalidError, ForbiddenError, NotFoundError) as error:
-            self._failed = (wanted["spec"], now_s)
+        except StatusError as error:
             named = self._refused(wanted, error)
+            if not named and not isinstance(error, (InvalidError, ForbiddenError, NotFoundError)):
+                raise
+            _log.warning("%s/%s: %s", self._namespace, self.name, error)
             self.refused_groups |= named
             if not named:
-                self.obstacle = _obstacle(error)
-                _log.warning("%s/%s: %s", self._namespace, self.name, error)
+                self._failed, self.obstacle = (wanted["spec"], now_s), _obstacle(error)
             return not named
         if current is None:
             self.created.add(self.name)

@@ -27,6 +27,7 @@ class SlicePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to write so that gateways know what is known here."""
 
     apply: tuple[Mapping[str, Any], ...]
+    """In this order: gateways hear of what may have more before they hear of what may have less."""
     delete: tuple[Object, ...]
 
     @property
@@ -61,8 +62,10 @@ def wanted_slices(
 def plan_slices(wanted: Mapping[str, Mapping[str, Any]], current: Iterable[Object]) -> SlicePlan:
     """Return what to write, given the slices of the namespace that are ours."""
     found = {key_of(item).name: item for item in current}
+    changed = [(found.get(name), body) for name, body in wanted.items() if not _is_applied(found.get(name), body)]
+    changed.sort(key=lambda change: _offer(change[0]) > _offer(change[1]))
     return SlicePlan(
-        apply=tuple(body for name, body in wanted.items() if not _is_applied(found.get(name), body)),
+        apply=tuple(body for _, body in changed),
         delete=tuple(item for name, item in found.items() if name not in wanted),
     )
 
@@ -78,6 +81,14 @@ def published(current: Iterable[Object]) -> dict[str, tuple[str, str]]:
         for endpoint in item.get("endpoints") or ()
         if endpoint.get("hostname")
     }
+
+
+def _offer(item: Object | None) -> tuple[bool, int]:
+    """Return what a slice has to give: whether it may have new requests at all, and how many replicas may."""
+    if item is None:
+        return (False, 0)
+    ready = sum(endpoint["conditions"]["ready"] for endpoint in item.get("endpoints") or ())
+    return (ready > 0 and (item["metadata"].get("annotations") or {}).get(WEIGHT_ANNOTATION) != "0", ready)
 
 
 def _is_applied(found: Object | None, wanted: Mapping[str, Any]) -> bool:
