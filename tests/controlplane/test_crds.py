@@ -121,6 +121,7 @@ def test_the_pod_template_keeps_what_it_is_given(api):
 
 def test_the_task_of_a_model_stays(api):
     api.apply(collection("Model"), resource("Model", MODEL, "fixed"))
+    api.apply(collection("Model"), resource("Model", {**MODEL, "task": "Generate", "contextLength": 4096}, "fixed"))
     with pytest.raises(RuntimeError, match=r"task is fixed.*create another Model"):
         api.apply(collection("Model"), resource("Model", {**MODEL, "task": "Embed"}, "fixed"))
 

@@ -74,6 +74,50 @@ def test_a_name_is_spelt_as_kubernetes_spells(path, schema):
         assert all(re.fullmatch(r"[A-Z][A-Za-z0-9]*", value) for value in values), "enums are CamelCase"
 
 
+MAPS_OF_LABELS = {"nodeSelector", "labels", "annotations"}
+"""Maps that Kubernetes itself has; whatever else has names is a list of objects with names."""
+
+
+@pytest.mark.parametrize(("path", "schema"), FIELDS)
+def test_named_things_are_lists_and_not_maps(path, schema):
+    if "additionalProperties" not in schema:
+        return
+    assert path.rsplit(".", 1)[-1] in MAPS_OF_LABELS
+    assert schema["additionalProperties"]["type"] == "string"
+
+
+@pytest.mark.parametrize(("path", "schema"), FIELDS)
+def test_a_list_of_objects_is_keyed_by_what_each_must_have(path, schema):
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    inner = schema.get("items", {})
+    for key in keys:
+        assert key in inner["properties"]
+        assert key in inner.get("required", ()) or "default" in inner["properties"][key]
+
+
+@pytest.mark.parametrize(("path", "schema"), FIELDS)
+def test_a_reference_says_in_its_name_that_it_is_one(path, schema):
+    properties = schema.get("properties", {})
+    if set(properties) == {"name", "key"}:  # one entry of a Secret or ConfigMap
+        assert path.endswith("Ref")
+
+
+@pytest.mark.parametrize(("path", "schema"), FIELDS)
+def test_a_number_has_bounds_on_the_side_where_it_would_make_no_sense(path, schema):
+    unbounded = ("observedGeneration", "priority", "tolerationSeconds")  # the last is as Kubernetes itself has it
+    if schema.get("type") == "integer" and not path.endswith(unbounded):
+        assert schema.get("minimum", -1) >= 0 or "exclusiveMinimum" in schema, "say from where on it is valid"
+
+
+@pytest.mark.parametrize(("path", "schema"), FIELDS)
+def test_a_rule_says_what_is_wrong_and_what_to_do(path, schema):
+    for rule in schema.get("x-kubernetes-validations", ()):
+        said = rule.get("message") or rule["messageExpression"]
+        assert re.search(r": |, since ", said), "name the value, then the remedy"
+        assert not said.rstrip("'").endswith("."), "the API server puts it into a sentence of its own"
+        assert rule["reason"] in {"FieldValueInvalid", "FieldValueRequired"}
+
+
 @pytest.mark.parametrize("kind", CRD_KINDS)
 def test_only_the_pod_template_is_open(kind):
     schema = version(kind)["schema"]["openAPIV3Schema"]
