@@ -151,6 +151,7 @@ class Gateway:
         await asyncio.sleep(self.settings.deadlines.drain_delay_s)
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(LATE_S)  # those taken last have sent their requests by then
         if not await self.connections.drain(self.settings.deadlines.drain_s):
             logger.warning("%d connections did not end within the drain's deadline", len(self.connections))
 

@@ -5,10 +5,12 @@ A group's field is named with two underscores between: `PENSTOCK_GATEWAY_DEADLIN
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from penstock_usage.settings import RedisUrl, StreamOptions
 
@@ -77,8 +79,9 @@ class KubernetesOptions(BaseModel):
 
     enabled: bool = False
     """Route by what the operator publishes in the cluster, instead of by a snapshot file."""
-    namespaces: tuple[str, ...] = ()
-    """Namespaces to serve, as a JSON list; all of them when empty. Each needs a Role, all together a ClusterRole."""
+    namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces to serve, with commas between, or as a JSON list; all of them when empty. Each listed one needs a
+    Role, none a ClusterRole."""
     kubeconfig: Path | None = None
     """A kubeconfig; as `kubectl` finds one, or the pod's service account, when None."""
     anonymous_tenant: str | None = None
@@ -89,6 +92,15 @@ class KubernetesOptions(BaseModel):
     """How long every namespace's first list is waited for, before those that have one are served without the rest."""
     retry_cap_s: float = Field(default=10.0, gt=0)
     """Longest wait between tries while the API server is away."""
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        if given.lstrip().startswith("["):
+            return json.loads(given)
+        return tuple(name for part in given.split(",") if (name := part.strip()))
 
 
 class StartError(Exception):
