@@ -48,7 +48,7 @@ def settings_of(pod, prefix):
     """The variables of a pod's first container, as the process would see them."""
     return {
         variable["name"]: variable.get("value", "from-elsewhere")
-        for variable in pod["spec"]["containers"][0]["env"]
+        for variable in pod["spec"]["containers"][0].get("env", [])
         if variable["name"].startswith(prefix)
     }
 

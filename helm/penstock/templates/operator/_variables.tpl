@@ -8,6 +8,12 @@
   value: /etc/penstock/admin-token/token
 - name: PENSTOCK_OPERATOR_PEPPER_FILE
   value: /etc/penstock/pepper/pepper
+- name: PENSTOCK_OPERATOR_SPOOL_LIMIT_BYTES
+  value: {{ mul .Values.operator.spoolMebibytes 1048576 | quote }}
+{{- if .Values.ledger.enabled }}
+- name: PENSTOCK_OPERATOR_LEDGER_URL
+  value: http://{{ include "penstock.componentName" (list . "ledger") }}.{{ .Release.Namespace }}.svc:8090
+{{- end }}
 - name: PENSTOCK_OPERATOR_LEASE__NAME
   value: {{ include "penstock.componentName" (list . "operator") }}
 - name: PENSTOCK_OPERATOR_TICK_S
