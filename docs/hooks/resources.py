@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.api import AcceleratorClass, Model, Route, Tenant
+from penstock.api.crd.status import status_schema
 
 MARKER = "<!-- resources -->"
 
@@ -24,6 +25,9 @@ def _kinds() -> Iterator[str]:
         yield "| field | type | default | meaning |\n|---|---|---|---|"
         spec = _resolve(schema["properties"]["spec"], schema)
         yield from _rows("spec", spec, schema)
+        yield f"\nWhat `{kind.__name__}` says of itself; reasons are in [conditions](conditions.md).\n"
+        yield "| field | type | default | meaning |\n|---|---|---|---|"
+        yield from _rows("status", status_schema(kind.__name__), {})
 
 
 def _rows(path: str, node: dict[str, Any], root: dict[str, Any]) -> Iterator[str]:

@@ -166,6 +166,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("Spot-$/Hour", ".spec.price.spotPerHour"),
         Column("Nodes", ".status.nodes", "integer"),
         Column("Allocatable", ".status.allocatable", "integer"),
+        Column("Why", f"{_READY}reason"),
         _AGE,
         Column("Resource", ".spec.resourceName", wide=True),
         Column("Price-Source", ".spec.price.source", wide=True),
