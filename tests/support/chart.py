@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from tests.support import binaries
+from tests.support.control_plane import ControlPlane
 
 CHART = Path(__file__).parents[2] / "helm" / "penstock"
 PERMUTATIONS = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -62,3 +64,23 @@ def workloads(objects: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[
             yield name, {"metadata": obj["metadata"], "spec": obj["spec"]}
         elif obj["kind"] in {"Deployment", "Job"}:
             yield name, obj["spec"]["template"]
+
+
+_RIGHTS = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+
+
+@contextlib.contextmanager
+def rights_of(plane: ControlPlane, helm: Helm, namespace: str, *arguments: str) -> Iterator[None]:
+    """Give a control plane the chart's definitions, accounts and roles; take the roles away on the way out."""
+    objects = helm.render(*arguments, namespace=namespace)
+    kubectl = [str(binaries.find("kubectl")), f"--kubeconfig={plane.kubeconfig()}"]
+
+    def pipe(verb: Sequence[str], kinds: Sequence[str]) -> None:
+        stream = yaml.safe_dump_all([obj for obj in objects if obj["kind"] in kinds])
+        subprocess.run([*kubectl, *verb, "-f", "-"], input=stream, text=True, check=True, capture_output=True)
+
+    pipe(["apply", "--server-side"], [*_RIGHTS, "ServiceAccount", "CustomResourceDefinition"])
+    try:
+        yield
+    finally:
+        pipe(["delete"], [*_RIGHTS])
