@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-import httpx2
+import aiohttp
 import msgspec
 
 from penstock.control.replicas import Life
@@ -21,7 +22,13 @@ from penstock_kube.resources import Object
 
 _AT_ONCE: Final = 64
 """Readings under way at a time: each is small, and a thousand at once would be late by their own crowd."""
-_TIMEOUT_S: Final = 2.0
+_MOST_A_SECOND: Final = 200
+"""Engines read in a second, for as long as that is often enough for each: a page of vLLM's is tens of kilobytes."""
+_LONGEST_S: Final = 5.0
+"""Longest time from one reading of an engine to the next: scaling holds on what is older than ten seconds."""
+_TIMEOUT_S: Final = aiohttp.ClientTimeout(total=2.0)
+_KEEPALIVE_S: Final = 2.0
+"""Below the five seconds after which engines close idle connections, and short enough to keep open files few."""
 _POLL_S: Final = 0.1
 
 T = TypeVar("T")
@@ -44,7 +51,10 @@ class _Target:
 
 
 class Loads:
-    """The newest readings. `run` takes them once every `period_s`; pools say which replicas there are."""
+    """The newest readings, taken by `run`: every gateway once a period, and every engine too unless there are many.
+
+    Pools say which replicas there are.
+    """
 
     def __init__(
         self,
@@ -58,7 +68,7 @@ class Loads:
 
         Args:
             gateway_slices: Returns the EndpointSlices of the gateways' admin port.
-            period_s: From one round to the next.
+            period_s: From one round to the next. A round reads the engines that were not read for longest.
             clock: Returns Unix seconds.
             token_file: Bearer token of the gateways' admin port, read anew at each round: Secrets are rotated.
         """
@@ -72,9 +82,8 @@ class Loads:
         self._token_file = token_file
         self._targets: dict[str, dict[str, _Target]] = {}
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        limits = httpx2.Limits(max_connections=2 * _AT_ONCE, max_keepalive_connections=2 * _AT_ONCE)
-        # trust_env off: pods are reached directly, whatever proxy the environment names.
-        self._http = httpx2.AsyncClient(timeout=_TIMEOUT_S, limits=limits, trust_env=False)
+        self._tried_s: dict[str, float] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     def follow(self, pool: str, lives: Iterable[Life]) -> None:
         """Read the engines of these replicas from now on, and of no other of this pool."""
@@ -87,6 +96,7 @@ class Loads:
             targets[life.id] = _Target(f"http://{host}:{life.port}/{life.variant}{engine.metrics_path}", engine)
         for gone in self._targets.get(pool, {}).keys() - targets.keys():
             self.engines.pop(gone, None)
+            self._tried_s.pop(gone, None)
         self._targets[pool] = targets
         if not targets:
             del self._targets[pool]
@@ -116,10 +126,18 @@ class Loads:
             await asyncio.sleep(max(0.05, self._period_s - (asyncio.get_running_loop().time() - began_s)))
 
     async def round(self) -> None:
-        """Read everything once."""
-        targets = {replica: target for pool in self._targets.values() for replica, target in pool.items()}
-        engines = asyncio.gather(*(self._read_engine(replica, target) for replica, target in targets.items()))
+        """Read every gateway, and the engines whose turn it is."""
+        engines = asyncio.gather(*(self._read_engine(replica, target) for replica, target in self._due()))
         await asyncio.gather(self.read_gateways(), engines)
+
+    def _due(self) -> list[tuple[str, _Target]]:
+        """Return the engines to read in this round, those that were not read for longest."""
+        targets = {replica: target for pool in self._targets.values() for replica, target in pool.items()}
+        share = max(_MOST_A_SECOND * self._period_s, len(targets) * self._period_s / _LONGEST_S)
+        due = sorted(targets, key=lambda replica: self._tried_s.get(replica, 0.0))[: math.ceil(share)]
+        now_s = self._clock()
+        self._tried_s.update(dict.fromkeys(due, now_s))
+        return [(replica, targets[replica]) for replica in due]
 
     async def read_gateways(self) -> bool:
         """Read every gateway; return whether each answered."""
@@ -148,7 +166,9 @@ class Loads:
 
     async def close(self) -> None:
         """Close idle connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     def _gateway_urls(self) -> list[str]:
         urls = []
@@ -178,11 +198,19 @@ class Loads:
             self.engines[replica] = Reading(load, self._clock())
 
     async def _read(self, url: str, parse: Callable[[bytes], T], headers: Mapping[str, str] | None = None) -> T | None:
+        if self._session is None:
+            # Pods are reached directly: without trust_env, no proxy that the environment names is asked.
+            self._session = aiohttp.ClientSession(
+                timeout=_TIMEOUT_S,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
         async with self._gate:
             try:
-                response = await self._http.get(url, headers=headers)
-                response.raise_for_status()
-                return parse(response.content)
-            except (httpx2.HTTPError, msgspec.DecodeError, ValueError) as error:
-                _log.debug("%s: %s", url, error)
+                async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+                    answer.raise_for_status()
+                    return parse(await answer.read())
+            except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, ValueError) as error:
+                _log.debug("%s: %s %s", url, type(error).__name__, error)
                 return None
