@@ -26,8 +26,8 @@ class Rollout(ApiObject):
     """How a changed revision takes over; requests that run stay where they are until they end."""
 
     strategy: RolloutStrategy = RolloutStrategy.SURGE
-    """`Surge`: the new revision comes up beside the old one and then takes all new requests at once. `Canary`: it takes
-    `canaryPercent` of them for `canarySeconds` first."""
+    """`Surge`, the default: the new revision comes up beside the old one and then takes all new requests at once.
+    `Canary`: it takes `canaryPercent` of them for `canarySeconds` first."""
     canary_percent: Annotated[int, Field(ge=1, le=99)] | None = None
     """Share of new requests that the canary takes, in percent; 10 when left out. Only with `strategy: Canary`."""
     canary_seconds: Seconds | None = None

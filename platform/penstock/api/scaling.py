@@ -27,20 +27,21 @@ class Scaling(ApiObject):
     """How the number of replicas follows the load."""
 
     mode: ScalingMode = ScalingMode.PRESSURE
-    """Who decides how many replicas there are."""
+    """Who decides how many replicas there are. `Pressure`, the default: Penstock, from demand over capacity, within the
+    bounds. `External`: whoever writes `spec.replicas`, such as a person, an HPA or KEDA."""
     min_replicas: Annotated[int, Field(ge=0)] = 1
-    """Fewest replicas; 0 lets an idle model go to none."""
+    """Fewest replicas; 0 lets an idle model go to none. 1 when left out."""
     max_replicas: Annotated[int, Field(ge=1)] = 1
-    """Most replicas."""
+    """Most replicas; 1 when left out."""
     target_pressure: Ratio = Decimal("0.85")
-    """Wanted ratio of demand to capacity, above 0 and at most 1; a quoted decimal such as "0.85"."""
+    """Wanted ratio of demand to capacity, above 0 and at most 1; a quoted decimal, "0.85" when left out."""
     scale_down_after_seconds: Seconds = 300
-    """How long fewer replicas must have been enough before one goes, in seconds."""
+    """How long fewer replicas must have been enough before one goes, in seconds; 300 when left out."""
     scale_to_zero_after_seconds: Annotated[int, Field(ge=1)] | None = None
     """How long a model must have had no request before its last replica goes, in seconds; 600 when left out.
     Only with `minReplicas: 0`."""
     panic_window_seconds: Annotated[int, Field(ge=1, le=300)] = 6
-    """Window over which a sudden rise counts at once, in seconds."""
+    """Window over which a sudden rise counts at once, in seconds; 6 when left out."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -114,6 +114,8 @@ class _Converter:
         if path in _FOREIGN:
             return dict(_FOREIGN[path])
         made = {name: schema[name] for name in ("description", *_KEPT) if name in schema}
+        if "description" in made:
+            made["description"] = " ".join(made["description"].split())  # lines are broken by whoever shows it
         if "const" in schema:
             made["enum"] = [schema["const"]]
         if schema.get(_INT_OR_STRING):
