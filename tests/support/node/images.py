@@ -29,7 +29,7 @@ REDIS_IMAGE = "localhost/penstock-redis:7"
 BASE_IMAGE = "localhost/penstock-base:bookworm"
 """What `scripts/images` makes by debootstrap."""
 BUILD = ("buildah", "build", "--quiet", "--isolation=chroot")
-SHARED_INPUTS = (".dockerignore", "scripts/images", "pyproject.toml", "README.md", "requirements")
+SHARED_INPUTS = (".dockerignore", "scripts/images", "pyproject.toml")
 SOURCES = (
     "platform/penstock",
     "platform/penstock_engine",
@@ -49,20 +49,30 @@ class Image:
     dockerfile: str
     reference: str
     """As a pod names it."""
+    pins: str
+    """What it installs."""
+    sources: tuple[str, ...] = SOURCES
+    """What of the repository it runs: a change of the rest makes no other image."""
 
     def key(self) -> str:
         """Return the hash of everything that goes into the image."""
         digest = hashlib.sha256()
-        for path in _files([self.dockerfile, *SHARED_INPUTS, *SOURCES]):
+        for path in _files([self.dockerfile, self.pins, *SHARED_INPUTS, *self.sources]):
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
 
 IMAGES = (
-    Image("gateway", "gateway/Dockerfile", f"penstock-gateway:{__version__}"),
-    Image("operator", "operator/Dockerfile", f"penstock-operator:{__version__}"),
-    Image("loadtest", "loadtest/Dockerfile", f"penstock-loadtest:{__version__}"),
-    Image("engine", "platform/Dockerfile", f"penstock-engine:{__version__}"),
+    Image("gateway", "gateway/Dockerfile", f"penstock-gateway:{__version__}", "requirements/gateway.txt"),
+    Image("operator", "operator/Dockerfile", f"penstock-operator:{__version__}", "requirements/operator.txt"),
+    Image("loadtest", "loadtest/Dockerfile", f"penstock-loadtest:{__version__}", "requirements/loadtest.txt"),
+    Image(
+        "engine",
+        "platform/Dockerfile",
+        f"penstock-engine:{__version__}",
+        "requirements/engine-cpu.txt",
+        sources=("platform/penstock_engine", "platform/penstock/errors.py"),
+    ),
 )
 
 
