@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -35,6 +35,7 @@ from penstock_operator.pool.slices import MANAGED_BY_LABEL
 from penstock_operator.reports import Reports
 from penstock_operator.route.build import build as build_routes
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.runtime.manager import Manager
 from penstock_operator.runtime.metrics import RuntimeMetrics
 from penstock_operator.settings import Settings
@@ -42,7 +43,9 @@ from penstock_operator.tenant.build import build as build_tenants
 from penstock_operator.tenant.keyring import Keyring
 from penstock_operator.typed import TypedWorld
 from penstock_operator.world import World
-from penstock_usage.shipper import Shipper
+
+if TYPE_CHECKING:
+    from penstock_usage.shipper import Shipper
 
 FIELD_MANAGER: Final = "penstock-operator"
 REMEDIES: Final = {
@@ -109,7 +112,7 @@ class Operator:
         leader = client.fenced(self.elector)
         self.world = make_world(client, settings, metrics)
         typed = TypedWorld.of(self.world)
-        names, keyring = NameBook(typed.models, typed.routes), Keyring()
+        names, keyring, publications = NameBook(typed.models, typed.routes), Keyring(), Publications()
         recorder = EventRecorder(leader, component=FIELD_MANAGER, instance=settings.pod_name)
         reports = None if settings.ledger_url is None else Reports(settings.ledger_url)
         self.pools = PoolController(
@@ -126,11 +129,21 @@ class Operator:
         )
         parts = (
             build_accelerators(self.world, leader, settings, metrics=metrics),
-            build_routes(self.world, leader, settings, typed=typed, names=names, keyring=keyring, metrics=metrics),
-            build_tenants(self.world, leader, settings, typed=typed, names=names, keyring=keyring, metrics=metrics),
+            *(
+                build(
+                    self.world,
+                    leader,
+                    settings,
+                    typed=typed,
+                    names=names,
+                    keyring=keyring,
+                    publications=publications,
+                    metrics=metrics,
+                )
+                for build in (build_routes, build_tenants)
+            ),
         )
-        where = settings.where
-        self._shipper = None if where is None else Shipper(spool, where, settings.stream)
+        self._shipper = _shipper(settings, spool)
         self._flush_s = settings.flush_s
         self._spool = spool
         beside: list[Callable[[], Coroutine[Any, Any, None]]] = [] if reports is None else [reports.run]
@@ -176,6 +189,14 @@ class Operator:
                 await asyncio.gather(shipping, return_exceptions=True)
 
 
+def _shipper(settings: Settings, spool: SpoolWriter) -> Shipper | None:
+    if settings.where is None:
+        return None
+    from penstock_usage.shipper import Shipper  # noqa: PLC0415 - needs no client of Redis where none is named
+
+    return Shipper(spool, settings.where, settings.stream)
+
+
 async def run_operator(settings: Settings) -> None:
     """Run one operator process until cancelled.
 
@@ -187,7 +208,7 @@ async def run_operator(settings: Settings) -> None:
     """
     access = Access.find(settings.access_kubeconfig)
     await access.load()  # says at once what is wrong with the credentials, before the election tries again and again
-    with SpoolWriter(settings.spool_directory, "operator") as spool:
+    with SpoolWriter(settings.spool_directory, "operator", limit_bytes=settings.spool_limit_bytes) as spool:
         registry = CollectorRegistry()
         metrics = RuntimeMetrics(registry)
         async with KubeClient(access, field_manager=FIELD_MANAGER, observer=metrics) as client:
