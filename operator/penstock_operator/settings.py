@@ -83,8 +83,6 @@ class Settings(BaseSettings):
     """Where replica events wait for the ledger."""
     spool_limit_bytes: int = Field(default=512 * 1024**2, ge=1024**2)
     """Size of the spool from which on events are refused, counted and lost: less than its volume holds."""
-    spool_limit_bytes: int | None = Field(default=None, ge=1)
-    """Size of the spool from which on events are refused, and counted; as much as the disk takes when None."""
     redis_url: SecretStr | None = None
     """Redis of the usage stream, `rediss://user:password@host:6380/0`; records stay in the spool when None."""
     redis_url_file: Path | None = Field(default=None, validate_default=True)
