@@ -26,12 +26,14 @@ from penstock_kube.resources import (
     ROUTES,
     SECRETS,
     TENANTS,
+    Kind,
 )
 from penstock_operator.accelerator.build import build as build_accelerator
 from penstock_operator.part import mirror
 from penstock_operator.release.run import release
 from penstock_operator.route.build import build as build_route
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.settings import Settings
 from penstock_operator.tenant.build import build as build_tenant
 from penstock_operator.tenant.keyring import Keyring
@@ -41,6 +43,7 @@ from tests.controlplane.test_crds import install
 
 pytestmark = [pytest.mark.anyio, pytest.mark.controlplane]
 
+RESOURCE_QUOTAS = Kind("", "v1", "ResourceQuota", "resourcequotas")
 PEPPER = b"pepper of the platform"
 KEY = "penstock.dev/api-keys"
 
@@ -68,7 +71,7 @@ class Operator:
         self.world = World(**(unused | mirrors))
         typed = TypedWorld.of(self.world)
         names, keyring = NameBook(typed.models, typed.routes), Keyring()
-        shared = {"typed": typed, "names": names, "keyring": keyring}
+        shared = {"typed": typed, "names": names, "keyring": keyring, "publications": Publications()}
         self.parts = [
             build_accelerator(self.world, client, settings),
             build_route(self.world, client, settings, **shared),
@@ -346,6 +349,20 @@ async def test_a_change_of_leader_withdraws_no_key(client, space, tmp_path):
         await until_ready(client, TENANTS, space, "research", "KeysFound")
         await asyncio.sleep(0.5)
     assert (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"] == version
+
+
+@pytest.mark.usefixtures("operator")
+async def test_what_keeps_gateways_from_knowing_is_said_until_it_is_gone(client, space):
+    await secret(client, space, "keys", main="sk-1")
+    quota = {"metadata": {"namespace": space, "name": "full"}, "spec": {"hard": {"count/configmaps": "0"}}}
+    await client.apply(RESOURCE_QUOTAS, quota)
+    used = {"status": {"hard": {"count/configmaps": "0"}, "used": {"count/configmaps": "0"}}}
+    await client.merge_patch(RESOURCE_QUOTAS, space, "full", used, subresource="status")
+    await apply(client, TENANTS, space, "research", tenant_spec())
+    ready = await until_ready(client, TENANTS, space, "research", "NotPublished")
+    assert "exceeded quota: full" in ready["message"]
+    await client.delete(RESOURCE_QUOTAS, space, "full")
+    await until_ready(client, TENANTS, space, "research", "KeysFound")
 
 
 async def test_the_catalog_comes_in_and_edits_outlive_the_next_start(client):

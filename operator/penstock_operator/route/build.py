@@ -10,6 +10,7 @@ from penstock_kube.store import Change
 from penstock_operator.part import Part, mirror
 from penstock_operator.route.controller import RouteController
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.route.publisher import Publisher
 from penstock_operator.runtime.controller import Controller
 from penstock_operator.runtime.metrics import RuntimeMetrics
@@ -31,6 +32,7 @@ def build(
     typed: TypedWorld,
     names: NameBook,
     keyring: Keyring,
+    publications: Publications,
     metrics: RuntimeMetrics | None = None,
     clock: Clock | None = None,
 ) -> Part:
@@ -43,6 +45,7 @@ def build(
         typed: the mirrors as resource types.
         names: who has which public name.
         keyring: who has which key.
+        publications: whether gateways could be told.
         metrics: told of reconciles and watches.
         clock: time and waiting.
     """
@@ -54,8 +57,10 @@ def build(
         field_selector=f"metadata.name={CONFIG_MAP}",
         observer=metrics,
     )
-    routes = RouteController(world, client, clock, typed=typed, names=names)
-    publisher = Publisher(world, config_maps, client, typed=typed, names=names, keyring=keyring)
+    routes = RouteController(world, client, clock, typed=typed, names=names, publications=publications)
+    publisher = Publisher(
+        world, config_maps, client, typed=typed, names=names, keyring=keyring, publications=publications
+    )
     status = Controller("route", routes.reconcile, observer=metrics, clock=clock)
     routing = Controller("routing", publisher.reconcile, observer=metrics, clock=clock)
 
@@ -84,5 +89,6 @@ def build(
 
     names.on_change(lambda key: publish_soon(key.namespace))
     names.on_change(lambda key: requeue_routes(key.namespace))
+    publications.on_change(requeue_routes)
     keyring.on_change(lambda tenant: publish_soon(tenant.namespace))
     return Part((status, routing), (config_maps,))

@@ -12,6 +12,7 @@ from penstock_kube.resources import ROUTES, Key, Object
 from penstock_kube.store import Change
 from penstock_operator.route.names import NameBook
 from penstock_operator.route.plan import judge, shares
+from penstock_operator.route.publications import Publications
 from penstock_operator.runtime.conditions import Condition, find_condition
 from penstock_operator.runtime.controller import Result
 from penstock_operator.runtime.finalizers import is_deleting
@@ -24,7 +25,16 @@ from penstock_operator.world import World
 class RouteController:
     """Reconciles Routes."""
 
-    def __init__(self, world: World, client: KubeClient, clock: Clock, *, typed: TypedWorld, names: NameBook) -> None:
+    def __init__(
+        self,
+        world: World,
+        client: KubeClient,
+        clock: Clock,
+        *,
+        typed: TypedWorld,
+        names: NameBook,
+        publications: Publications,
+    ) -> None:
         """Make the reconcile of one Route.
 
         Args:
@@ -33,12 +43,14 @@ class RouteController:
             clock: tells time.
             typed: the mirrors as resource types.
             names: who has which public name.
+            publications: what keeps gateways from knowing.
         """
         self._world = world
         self._client = client
         self._clock = clock
         self._typed = typed
         self._names = names
+        self._publications = publications
 
     async def reconcile(self, key: Key) -> Result:
         """Make the status of one Route say what is."""
@@ -54,6 +66,7 @@ class RouteController:
             condition = judge(
                 route, problem, self._named(key.namespace), lambda name: self._answers(key.namespace, name)
             )
+        condition = self._publications.qualify(key.namespace, condition)
         await write_status(self._client, ROUTES, obj, fields, [condition], now=self._clock.now())
         return Result()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -13,10 +12,12 @@ from penstock.api.model import Model
 from penstock.api.route import Route
 from penstock.routing.published import CONFIG_KEY, CONFIG_MAP, NamespaceRouting, decode_routing, encode_routing
 from penstock_kube.client import KubeClient
+from penstock_kube.errors import ForbiddenError, InvalidError
 from penstock_kube.resources import CONFIG_MAPS, Key, Object, key_of
 from penstock_kube.store import Change
 from penstock_operator.route.compile import HashedTenant, compile_namespace
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.runtime.controller import Result
 from penstock_operator.runtime.finalizers import is_deleting
 from penstock_operator.tenant.keyring import Keyring
@@ -33,8 +34,6 @@ MOST_BYTES: Final = 1_000_000
 
 _R = TypeVar("_R", Model, Route)
 
-_log = logging.getLogger(__name__)
-
 
 class Publisher:
     """Reconciles the ConfigMap of each namespace."""
@@ -48,6 +47,7 @@ class Publisher:
         typed: TypedWorld,
         names: NameBook,
         keyring: Keyring,
+        publications: Publications,
     ) -> None:
         """Make the reconcile of one namespace's ConfigMap.
 
@@ -58,6 +58,7 @@ class Publisher:
             typed: the mirrors as resource types.
             names: who has which public name.
             keyring: who has which key.
+            publications: is told what keeps a namespace from being published.
         """
         self._world = world
         self._config_maps = config_maps
@@ -65,6 +66,7 @@ class Publisher:
         self._typed = typed
         self._names = names
         self._keyring = keyring
+        self._publications = publications
 
     async def reconcile(self, key: Key) -> Result:
         """Publish one namespace, or withdraw what is published when nothing is left there."""
@@ -74,19 +76,24 @@ class Publisher:
             if published is not None and _is_ours(published) and not is_deleting(published):
                 uid = published["metadata"]["uid"]
                 await self._client.delete(CONFIG_MAPS, key.namespace, key.name, uid=uid)
+            self._publications.note(key.namespace, None)
             return Result()
         text = encode_routing(routing)
-        if len(text.encode()) > MOST_BYTES:
-            _log.error(
-                "namespace %s: routing takes %d bytes, and a ConfigMap holds %d: gateways keep what they have; "
-                "move some of its %d Tenants to another namespace",
-                *(key.namespace, len(text.encode()), MOST_BYTES, len(routing.tenants)),
-            )
-            return Result()
         if published is None or not _is_ours(published) or (published.get("data") or {}).get(CONFIG_KEY) != text:
-            metadata = {"namespace": key.namespace, "name": key.name, "labels": dict(LABELS)}
-            await self._client.apply(CONFIG_MAPS, {"metadata": metadata, "data": {CONFIG_KEY: text}})
+            await self._publish(key, text)
+        self._publications.note(key.namespace, _too_large(text))
         return Result()
+
+    async def _publish(self, key: Key, text: str) -> None:
+        if _too_large(text) is not None:
+            return
+        metadata = {"namespace": key.namespace, "name": key.name, "labels": dict(LABELS)}
+        try:
+            await self._client.apply(CONFIG_MAPS, {"metadata": metadata, "data": {CONFIG_KEY: text}})
+        except (ForbiddenError, InvalidError) as error:
+            problem = f"gateways go on with what they have, since ConfigMap {key} is refused: {error.message}"
+            self._publications.note(key.namespace, problem)
+            raise
 
     def compile(self, namespace: str) -> NamespaceRouting:
         """Return what a namespace's objects come to."""
@@ -132,6 +139,16 @@ def published_keys(config_map: Object) -> dict[Key, tuple[str, ...]]:
         return {}
     names = ((tenant.name.partition("/"), tenant.key_hashes) for tenant in routing.tenants)
     return {Key(namespace, name): hashes for (space, _, name), hashes in names if space == namespace and name}
+
+
+def _too_large(text: str) -> str | None:
+    size = len(text.encode())
+    if size <= MOST_BYTES:
+        return None
+    return (
+        f"gateways go on with what they have, since Models, Routes and Tenants of this namespace take {size} bytes "
+        f"together, and one ConfigMap holds {MOST_BYTES}: move some of them to another namespace"
+    )
 
 
 def _is_ours(config_map: Object) -> bool:

@@ -9,6 +9,7 @@ from penstock_kube.clock import Clock, SystemClock
 from penstock_kube.resources import SECRETS
 from penstock_operator.part import Part, mirror
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.runtime.controller import Controller
 from penstock_operator.runtime.metrics import RuntimeMetrics
 from penstock_operator.runtime.watching import is_new_generation
@@ -29,6 +30,7 @@ def build(
     typed: TypedWorld,
     names: NameBook,
     keyring: Keyring,
+    publications: Publications,
     metrics: RuntimeMetrics | None = None,
     clock: Clock | None = None,
 ) -> Part:
@@ -41,6 +43,7 @@ def build(
         typed: the mirrors as resource types.
         names: who has which public name.
         keyring: is told of every key.
+        publications: whether gateways could be told.
         metrics: told of reconciles and watches.
         clock: time and waiting.
     """
@@ -50,7 +53,9 @@ def build(
     )
     pepper = _pepper(settings.pepper_file)
     reader = pepper if isinstance(pepper, str) else KeyReader(client, labelled, pepper, clock)
-    tenants = TenantController(world, client, clock, typed=typed, names=names, keyring=keyring, reader=reader)
+    tenants = TenantController(
+        world, client, clock, typed=typed, names=names, keyring=keyring, publications=publications, reader=reader
+    )
     controller = Controller("tenant", tenants.reconcile, observer=metrics, clock=clock)
     for reflector in world.tenants.reflectors:
         controller.watch(reflector)
@@ -68,6 +73,12 @@ def build(
             controller.queue.add(key)
 
     names.on_change(lambda key: requeue_namespace(key.namespace))
+
+    def requeue_all(namespace: str) -> None:
+        for key in tenants.all_of(namespace):
+            controller.queue.add(key)
+
+    publications.on_change(requeue_all)
     keyring.on_change(controller.queue.add)
     return Part((controller,), (labelled,))
 

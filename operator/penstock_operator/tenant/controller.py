@@ -8,9 +8,10 @@ from penstock.api.manifest import Manifest, ResourceKey
 from penstock.api.tenant import Tenant
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import Clock
-from penstock_kube.resources import TENANTS, Key, Object
+from penstock_kube.resources import TENANTS, Key, Object, key_of
 from penstock_kube.store import Change
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.controller import Result
 from penstock_operator.runtime.finalizers import is_deleting
@@ -34,6 +35,7 @@ class TenantController:
         typed: TypedWorld,
         names: NameBook,
         keyring: Keyring,
+        publications: Publications,
         reader: KeyReader | str,
     ) -> None:
         """Make the reconcile of one Tenant.
@@ -45,12 +47,14 @@ class TenantController:
             typed: the mirrors as resource types.
             names: who has which public name.
             keyring: is told of every key.
+            publications: what keeps gateways from knowing.
             reader: follows references to Secrets; why no key can be hashed, and what to do, when there is no pepper.
         """
         self._world = world
         self._typed = typed
         self._names = names
         self._keyring = keyring
+        self._publications = publications
         self._reader = reader
         self._client = client
         self._clock = clock
@@ -89,6 +93,10 @@ class TenantController:
         """Return the Tenants that name Routes or Models of a namespace."""
         return [_key(tenant) for tenant in self._typed.tenants.all(namespace) if tenant.spec.allowed_routes]
 
+    def all_of(self, namespace: str) -> Iterable[Key]:
+        """Return all Tenants of a namespace."""
+        return [key_of(obj) for obj in self._world.tenants.all(namespace)]
+
     def _public(self, namespace: str) -> Manifest:
         def has_name(kind: str, name: str) -> bool:
             return self._names.problem(ResourceKey(kind, namespace, name)) is None
@@ -104,6 +112,7 @@ class TenantController:
             self._reader.forget(key)
 
     async def _say(self, obj: Object, keys: int, condition: Condition) -> None:
+        condition = self._publications.qualify(obj["metadata"]["namespace"], condition)
         await write_status(self._client, TENANTS, obj, {"keys": keys}, [condition], now=self._clock.now())
 
 

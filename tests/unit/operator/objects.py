@@ -27,6 +27,8 @@ class HandMirror(Mirror):
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         metadata["uid"] = old["metadata"]["uid"] if old else f"uid-{self._version}"
+        if old:  # no edit moves it
+            metadata["creationTimestamp"] = old["metadata"].get("creationTimestamp")
         generation = old["metadata"]["generation"] if old else 0
         metadata["generation"] = generation + (old is None or old.get("spec") != body.get("spec"))
         self._tell(self.reflectors[0].store.put(body))

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "conditions.md"
 PACKAGES = {"Route": "route", "Tenant": "tenant", "AcceleratorClass": "accelerator"}
-ELSEWHERE = {"Route": {"ModelNotFound"}, "Tenant": {"RouteNotFound"}, "AcceleratorClass": set()}
-"""Reasons of `penstock.api.references`, which passes them on."""
+ELSEWHERE = {"Route": {"ModelNotFound"}, "Tenant": {"RouteNotFound", "NotPublished"}, "AcceleratorClass": set()}
+"""Reasons that come from `penstock.api.references` and from the publisher."""
 NO_REASONS = {"NoSchedule", "NoExecute", "AcceleratorClass"}
 
 

@@ -11,6 +11,7 @@ from penstock.routing.published import CONFIG_KEY, NamespaceRouting, decode_rout
 from penstock_kube.resources import CONFIG_MAPS, MODELS, ROUTES, TENANTS, Key
 from penstock_operator.route.compile import HashedTenant, compile_namespace
 from penstock_operator.route.names import NameBook
+from penstock_operator.route.publications import Publications
 from penstock_operator.route.publisher import LABELS, Publisher, published_keys
 from penstock_operator.tenant.keyring import Keyring
 from penstock_operator.tenant.plan import find_key
@@ -86,7 +87,13 @@ class Cluster:
         self.keyring = Keyring()
         names = NameBook(models, routes)
         self.publisher = Publisher(
-            self, HandMirror(CONFIG_MAPS), None, typed=self.typed, names=names, keyring=self.keyring
+            self,
+            HandMirror(CONFIG_MAPS),
+            None,
+            typed=self.typed,
+            names=names,
+            keyring=self.keyring,
+            publications=Publications(),
         )
         self.tenants = self.mirrors["Tenant"]
 
