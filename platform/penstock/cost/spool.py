@@ -145,7 +145,7 @@ class SpoolWriter:
         full, self._fd = self._fd, self._open()
         os.close(full)
         self._size = 0
-        self._room_bytes = 0  # measured anew with the next record, since others may write here too
+        self._room_bytes, self._measured_s = 0, float("-inf")  # measured anew: others may write here too
 
     def _open(self) -> int:
         name = f"{self.identity}-{self._sequence:06d}{SUFFIX}"

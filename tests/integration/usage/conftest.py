@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from penstock.cost.report import CostReport
 from penstock.cost.spool import SpoolWriter
 from penstock_usage.settings import RedisUrl, StreamOptions
 from penstock_usage.shipper import Shipper
@@ -113,5 +111,5 @@ async def shipping(spool: SpoolWriter, redis: RedisServer, options: StreamOption
 
 async def until(true: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
-        while not true():
+        while not true():  # noqa: ASYNC110 - another process is watched
             await asyncio.sleep(0.02)

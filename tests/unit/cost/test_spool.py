@@ -149,3 +149,23 @@ def test_an_absent_directory_holds_nothing(tmp_path: Path) -> None:
 def test_a_writers_name_must_fit_a_file_name(tmp_path: Path, writer: str) -> None:
     with pytest.raises(ValueError, match="writer"):
         SpoolWriter(tmp_path, writer)
+
+
+def test_a_spool_refuses_records_at_its_limit_and_takes_them_again_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("penstock.cost.spool.time.monotonic", lambda: now_s[0])
+    with SpoolWriter(tmp_path, "gateway", segment_bytes=1000, limit_bytes=4000) as writer:
+
+        def fill() -> None:
+            for number in range(100):
+                writer.append(usage(str(number), 1, 2))
+
+        with pytest.raises(OSError, match="limit of 4000 bytes"):
+            fill()
+        assert 3500 < sum(path.stat().st_size for path in SpoolReader(tmp_path).segments()) <= 4000
+        SpoolReader(tmp_path).segments()[0].unlink()
+        now_s[0] += 2
+        writer.append(usage("again", 1, 2))
+    assert [record.id for record in records(read(tmp_path))][-1] == "again"  # type: ignore[union-attr]
