@@ -27,11 +27,13 @@ from penstock_kube.resources import (
 )
 from penstock_operator.accelerator.build import build as build_accelerators
 from penstock_operator.api import OperatorApi
+from penstock_operator.metrics import ModelCollector
 from penstock_operator.model.controller import ModelController
 from penstock_operator.part import mirror
 from penstock_operator.pool.controller import PoolController
 from penstock_operator.pool.names import MANAGED_SELECTOR
 from penstock_operator.pool.slices import MANAGED_BY_LABEL
+from penstock_operator.promises import Promises
 from penstock_operator.reports import Reports
 from penstock_operator.route.build import build as build_routes
 from penstock_operator.route.names import NameBook
@@ -43,6 +45,7 @@ from penstock_operator.tenant.build import build as build_tenants
 from penstock_operator.tenant.keyring import Keyring
 from penstock_operator.typed import TypedWorld
 from penstock_operator.world import World
+from penstock_usage.metrics import ShipperCollector
 
 if TYPE_CHECKING:
     from penstock_usage.shipper import Shipper
@@ -144,9 +147,17 @@ class Operator:
             ),
         )
         self._shipper = _shipper(settings, spool)
+        registry.register(ModelCollector(self.world, self.elector))
+        if self._shipper is not None:
+            registry.register(ShipperCollector(self._shipper))
         self._flush_s = settings.flush_s
         self._spool = spool
-        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [] if reports is None else [reports.run]
+        if self._shipper is not None:
+            registry.register(ShipperCollector(self._shipper))
+        promises = Promises(spool, is_leader=lambda: self.elector.is_leader, present=self.pools.present)
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [promises.run]
+        if reports is not None:
+            beside.append(reports.run)
         self.manager = Manager(
             reflectors=[
                 *(reflector for each in self.world.mirrors for reflector in each.reflectors),

@@ -114,6 +114,20 @@ class PoolController:
         pool = self._pools.get(namespace)
         return () if pool is None else pool.decisions.of(model)
 
+    def present(self) -> frozenset[str] | None:
+        """Return every replica there is, or None while some Ray cluster has not been looked at."""
+        if not self._shared.world.ray_clusters.has_synced:
+            return None
+        found: set[str] = set()
+        for cluster in self._shared.world.ray_clusters.all():
+            name, namespace = cluster["metadata"]["name"], cluster["metadata"]["namespace"]
+            pool = self._pools.get(namespace)
+            replicas = None if pool is None else pool.present(name)
+            if replicas is None:
+                return None
+            found |= replicas
+        return frozenset(found)
+
     async def close(self) -> None:
         """End the readings and close connections."""
         if self._reading is not None:
