@@ -28,6 +28,7 @@ from penstock_kube.resources import (
 from penstock_operator.accelerator.build import build as build_accelerators
 from penstock_operator.api import OperatorApi
 from penstock_operator.metrics import ModelCollector
+from penstock_operator.metrics import ModelCollector
 from penstock_operator.model.controller import ModelController
 from penstock_operator.part import mirror
 from penstock_operator.pool.controller import PoolController
@@ -150,6 +151,7 @@ class Operator:
         registry.register(ModelCollector(self.world, self.elector))
         if self._shipper is not None:
             registry.register(ShipperCollector(self._shipper))
+        registry.register(ModelCollector(self.world, self.elector))
         self._flush_s = settings.flush_s
         self._spool = spool
         if self._shipper is not None:
