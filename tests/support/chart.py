@@ -32,7 +32,7 @@ class Helm:
         kubeconfig = {} if self.kubeconfig is None else {"KUBECONFIG": str(self.kubeconfig)}
         return subprocess.Popen(
             [str(binaries.find("helm")), *arguments],
-            env={"PATH": os.environ["PATH"], **folders, **kubeconfig},
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **folders, **kubeconfig},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
