@@ -15,7 +15,7 @@ from typing import Any, Final
 from penstock.serve.plan import contains
 from penstock_kube.resources import Object
 from penstock_operator.pool.groups import OBJECT_STORE_BYTES, WorkerGroup
-from penstock_operator.pool.names import CLUSTER_LABEL, MANAGED, digest
+from penstock_operator.pool.names import CLUSTER_LABEL, MANAGED, NODE_GROUP_LABEL, digest
 from penstock_operator.pool.pods import CONTAINER_SECURITY, head_template
 from penstock_operator.settings import RayOptions
 
@@ -53,7 +53,7 @@ def cluster_object(
     name = cluster_name(options)
     live = {group["groupName"]: group for group in _groups(current)}
     wanted = {group.name: _group_spec(group, live.get(group.name)) for group in groups}
-    populated = {pod["metadata"].get("labels", {}).get("ray.io/group") for pod in pods if _is_of(pod, name)}
+    populated = {pod["metadata"].get("labels", {}).get(NODE_GROUP_LABEL) for pod in pods if _is_of(pod, name)}
     for old in live.keys() - wanted.keys():
         if old in used:
             wanted[old] = dict(live[old])

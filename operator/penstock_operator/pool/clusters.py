@@ -13,7 +13,7 @@ from penstock_kube.resources import Object
 from penstock_operator.pool.cluster import cluster_name, cluster_object, is_applied
 from penstock_operator.pool.groups import WorkerGroup
 from penstock_operator.pool.mirrored import Mirrored
-from penstock_operator.pool.names import MANAGED
+from penstock_operator.pool.names import MANAGED, NODE_GROUP_LABEL
 from penstock_operator.settings import RayOptions
 
 _PAUSE_S: Final = 30.0
@@ -46,6 +46,8 @@ class Clusters:
         self._options = options
         self._mirrored = mirrored
         self._failed: tuple[dict[str, Any], float] | None = None
+        self._applied: tuple[Any, ...] | None = None
+        """What the plan was made from when there was nothing to write."""
 
     @property
     def all(self) -> list[Object]:
@@ -74,12 +76,21 @@ class Clusters:
         current = self._mirrored.get(self._namespace, self.name)
         if current is not None and current["metadata"].get("deletionTimestamp"):
             return  # somebody deleted it: the next look makes it anew
+        seen = (
+            None if current is None else (current["metadata"].get("uid"), current["metadata"]["resourceVersion"]),
+            tuple((group.name, group.most) for group in groups.values()),  # a name holds the hash of all else
+            used,
+            frozenset((pod["metadata"].get("labels") or {}).get(NODE_GROUP_LABEL) for pod in pods),
+        )
+        if seen == self._applied:
+            return
         self.refused_groups = {name: why for name, why in self.refused_groups.items() if name in groups}
         for _ in range(2):  # once more without the groups that were refused
             fit = [group for name, group in groups.items() if name not in self.refused_groups]
             wanted = cluster_object(self._namespace, self._options, fit, current, used=used, pods=pods)
             if is_applied(current, wanted):
                 self.obstacle = self._failed = None
+                self._applied = None if self.refused_groups else seen
                 return
             if self._failed is not None and self._failed[0] == wanted["spec"] and now_s - self._failed[1] < _PAUSE_S:
                 return

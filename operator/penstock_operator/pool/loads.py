@@ -26,6 +26,8 @@ _MOST_A_SECOND: Final = 200
 """Engines read in a second, for as long as that is often enough for each: a page of vLLM's is tens of kilobytes."""
 _LONGEST_S: Final = 5.0
 """Longest time from one reading of an engine to the next: scaling holds on what is older than ten seconds."""
+_QUIET_S: Final = 4.0
+"""How often an engine is read of whose model no gateway has a request: its figures hardly change."""
 _TIMEOUT_S: Final = aiohttp.ClientTimeout(total=2.0)
 _KEEPALIVE_S: Final = 2.0
 """Below the five seconds after which engines close idle connections, and short enough to keep open files few."""
@@ -46,6 +48,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
+    model: str
     url: str
     engine: Engine
 
@@ -76,6 +79,8 @@ class Loads:
         """By replica."""
         self.gateways: dict[str, tuple[GatewayLoad, float]] = {}
         """Last report of each gateway process, and when it came, by process."""
+        self.busy: frozenset[str] = frozenset()
+        """Models of which a gateway has requests, or has had some since the round before."""
         self._gateway_slices = gateway_slices
         self._period_s = period_s
         self._clock = clock
@@ -93,7 +98,9 @@ class Loads:
                 continue
             engine = get_engine(life.application.engine)
             host = f"[{life.address}]" if ":" in life.address else life.address
-            targets[life.id] = _Target(f"http://{host}:{life.port}/{life.variant}{engine.metrics_path}", engine)
+            targets[life.id] = _Target(
+                life.model, f"http://{host}:{life.port}/{life.variant}{engine.metrics_path}", engine
+            )
         for gone in self._targets.get(pool, {}).keys() - targets.keys():
             self.engines.pop(gone, None)
             self._tried_s.pop(gone, None)
@@ -127,17 +134,31 @@ class Loads:
 
     async def round(self) -> None:
         """Read every gateway, and the engines whose turn it is."""
+        before = {name: load for name, (load, _) in self.gateways.items()}
         engines = asyncio.gather(*(self._read_engine(replica, target) for replica, target in self._due()))
         await asyncio.gather(self.read_gateways(), engines)
+        self.busy = frozenset(
+            model for load, _ in self.gateways.values() for model in _busy(load, before.get(load.process))
+        )
 
     def _due(self) -> list[tuple[str, _Target]]:
         """Return the engines to read in this round, those that were not read for longest."""
-        targets = {replica: target for pool in self._targets.values() for replica, target in pool.items()}
+        quiet_s = self._clock() - _QUIET_S
+        targets = {
+            replica: target
+            for pool in self._targets.values()
+            for replica, target in pool.items()
+            if target.model in self.busy or self._tried_s.get(replica, 0.0) <= quiet_s or self._works(replica)
+        }
         share = max(_MOST_A_SECOND * self._period_s, len(targets) * self._period_s / _LONGEST_S)
         due = sorted(targets, key=lambda replica: self._tried_s.get(replica, 0.0))[: math.ceil(share)]
         now_s = self._clock()
         self._tried_s.update(dict.fromkeys(due, now_s))
         return [(replica, targets[replica]) for replica in due]
+
+    def _works(self, replica: str) -> bool:
+        last = self.engines.get(replica)
+        return last is None or last.load.running + last.load.waiting > 0
 
     async def read_gateways(self) -> bool:
         """Read every gateway; return whether each answered."""
@@ -214,3 +235,13 @@ class Loads:
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, ValueError) as error:
                 _log.debug("%s: %s %s", url, type(error).__name__, error)
                 return None
+
+
+def _busy(load: GatewayLoad, before: GatewayLoad | None) -> set[str]:
+    """Return the models of which a gateway has requests, or has had some since an earlier report."""
+    arrived = {(item.model, item.variant): item.arrived for item in before.models} if before is not None else {}
+    return {
+        item.model
+        for item in load.models
+        if item.in_flight or item.waiting or item.arrived != arrived.get((item.model, item.variant), 0)
+    }

@@ -12,6 +12,8 @@ MANAGED: Final = {"app.kubernetes.io/managed-by": "penstock"}
 MANAGED_SELECTOR: Final = ",".join(f"{name}={value}" for name, value in MANAGED.items())
 CLUSTER_LABEL: Final = "ray.io/cluster"
 """KubeRay's label on pods: the RayCluster's name."""
+NODE_GROUP_LABEL: Final = "ray.io/group"
+"""KubeRay's label on pods: the worker group's name."""
 HEAD_CONTAINER: Final = "head"
 ENGINE_CONTAINER: Final = "engine"
 """The container of a worker pod that runs Ray and thereby the engine; `spec.podTemplate` merges by it."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from penstock.control.brain import first_target
 from penstock.control.fleet import Fleet
 from penstock.control.prepared import Prepared
 from penstock.control.replicas import Life, Step, event
 from penstock.cost.records import ReplicaEvent, ReplicaEventKind
+from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.plan import DesiredApplication
 from penstock.serve.status import ObservedApplication
 from penstock_kube.errors import StatusError, UnreachableError
@@ -29,6 +31,9 @@ from penstock_operator.pool.sites import Sites
 from penstock_operator.pool.slices import published
 from penstock_operator.pool.verdict import Verdict
 from penstock_operator.pool.views import Views
+
+QUIET_S: Final = 5.0
+"""How often a Model is thought about of which nothing was asked and nothing changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +56,10 @@ class Pool:
         self._asked: dict[str, int] = {}
         """`spec.replicas` of each model as last seen."""
         self._read_s = 0.0
+        self._busy: frozenset[str] = frozenset()
+        """Models of which gateways have requests."""
+        self._thought: dict[str, tuple[float, Prepared, int]] = {}
+        """When each model was last decided about, and upon what."""
         self._is_settled = False
         """Whether replicas that ended while nobody looked have been written down."""
 
@@ -80,6 +89,11 @@ class Pool:
         self._tell(roster, items, carriers, verdict, now_s)
         return not roster.is_empty or bool(clusters) or bool(self._publisher.current)
 
+    def present(self, cluster: str) -> set[str] | None:
+        """Return the replicas of one RayCluster; None while it has not been looked at."""
+        site = self._sites.get(cluster)
+        return None if site is None or site.is_blind else set(site.fleet.lives)
+
     async def close(self) -> None:
         """Close connections, and read no engine any more."""
         await self._sites.close()
@@ -90,6 +104,7 @@ class Pool:
         _, gone = self._base.admit((item.model for item in items), self._shared.clock())
         for name in gone:
             self._asked.pop(name, None)
+            self._thought.pop(name, None)
             self.decisions.forget(name)
         for item in items:
             name, asked = item.model.name, item.model.spec.replicas
@@ -124,10 +139,11 @@ class Pool:
 
     def _take_loads(self, roster: Roster) -> None:
         loads, since_s, lives = self._shared.loads, self._read_s, self._sites.lives
-        loads.follow(self.namespace, lives)
         for load, at_s in loads.reports(roster.generations, since_s):
             self._base.window.gateway(load, at_s)
             self._read_s = max(self._read_s, at_s)
+        self._busy = loads.busy.intersection(roster.generations)
+        loads.follow(self.namespace, lives)
         readings = loads.readings((life.id for life in lives), since_s)
         for replica, reading in readings.items():
             self._base.window.engine(replica, reading.load, reading.at_s)
@@ -139,12 +155,30 @@ class Pool:
             name = item.model.name
             site = carriers.get(name)
             fleet = self._base if site is None else site.fleet
+            if not self._is_due(item, fleet, now_s):
+                continue
             for moved in fleet.decide([item], now_s, carriers={} if site is None else site.carriers):
                 change = f"{moved.before} -> {moved.after} {moved.cause}: {moved.reason}"
                 _log.info("%s/%s: %s", self.namespace, name, change)
             decision = self._base.models[name].decision
             if decision is not None and item.obstacle is None:
                 self.decisions.take(decision)
+
+    def _is_due(self, item: Prepared, fleet: Fleet, now_s: float) -> bool:
+        """Say whether there is anything to decide about a Model: most of a thousand are idle most of the time."""
+        name = item.model.name
+        ready = sum(life.phase is ReplicaPhase.READY for life in fleet.lives_of(name))
+        thought = self._thought.get(name)
+        if (
+            thought is not None
+            and name not in self._busy
+            and thought[1].model is item.model
+            and thought[2] == ready == self._base.models[name].target
+            and now_s - thought[0] < QUIET_S
+        ):
+            return False
+        self._thought[name] = (now_s, item, ready)
+        return True
 
     def _desired(
         self, site: Site, items: Iterable[Prepared], carriers: Mapping[str, Site], roster: Roster, now_s: float

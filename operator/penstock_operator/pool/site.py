@@ -75,6 +75,8 @@ class Site:
         """By model, as of the last plan."""
         self._states: dict[str, RolloutState] = {}
         self._is_new = is_new
+        self._done: tuple[ServeStatus, list[DesiredApplication]] | None = None
+        """What was seen and desired when there was nothing to do."""
         self._kube = kube
         self._clock = clock
         self._has_token = False
@@ -231,16 +233,19 @@ class Site:
         return running
 
     async def reconcile(self, desired: Sequence[DesiredApplication]) -> None:
-        """Take one step towards what is desired."""
+        """Take one step towards what is desired, unless the last one found nothing to do and all is as it was."""
         serve = self.fleet.serve
-        if serve is None:
+        if serve is None or (self._done is not None and self._done[0] is serve and self._done[1] == desired):
             return
+        self._done, self.reconciler.steps = None, 0
         try:
             sent = await self.reconciler.reconcile(desired, serve)
         except ServeError as error:
             _log.warning("%s/%s: Ray Serve did not take a call: %s", self.namespace, self.cluster, error)
             return
         self.fleet.refill(sent)
+        if not self.reconciler.steps and not self.reconciler.leaving:
+            self._done = (serve, list(desired))
 
     @property
     def carriers(self) -> dict[str, frozenset[str]]:

@@ -28,6 +28,8 @@ class Reconciler:
         self._refused: dict[str, tuple[Application, str]] = {}
         self.leaving: frozenset[str] = frozenset()
         """Replicas that a scale call is about to stop, or has and Serve does not show it yet."""
+        self.steps = 0
+        """Calls that were found necessary so far; whoever asks may set it back."""
 
     def refusal(self, application: str) -> str | None:
         """Return why Serve refused an application as it is now wanted, or None when it did not."""
@@ -45,6 +47,7 @@ class Reconciler:
         wanted = without_refused(desired, self._refused, self._last_good)
         sent: tuple[str, ...] = ()
         for action in plan(wanted, observed, self._options):
+            self.steps += 1
             if isinstance(action, PutConfig):
                 sent = await self._put(action, wanted, observed)
             else:

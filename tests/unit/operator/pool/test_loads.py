@@ -26,8 +26,8 @@ vllm:prefix_cache_hits_total{engine="0"} 0
 
 async def until(condition):
     """Let other tasks run until a condition holds."""
-    while not condition():
-        await asyncio.sleep(0)  # noqa: ASYNC110 - what is waited for comes over a socket
+    while not condition():  # noqa: ASYNC110 - what is waited for comes over a socket
+        await asyncio.sleep(0)
 
 
 class Peers:
