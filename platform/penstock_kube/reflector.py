@@ -18,7 +18,7 @@ from penstock_kube.client import KubeClient, Listing
 from penstock_kube.clock import Backoff, Clock, Rng, SystemClock
 from penstock_kube.errors import GoneError, KubeError
 from penstock_kube.resources import Kind, key_of
-from penstock_kube.store import Change, IndexFunction, Store
+from penstock_kube.store import Change, IndexFunction, Store, Trim
 
 Handler = Callable[[Change], None]
 """Told of each change right after the store has it; must neither block nor raise."""
@@ -45,6 +45,7 @@ class Reflector:
         label_selector: str | None = None,
         field_selector: str | None = None,
         indexes: Mapping[str, IndexFunction] | None = None,
+        trim: Trim | None = None,
         backoff: Backoff | None = None,
         clock: Clock | None = None,
         rng: Rng = random.random,
@@ -61,6 +62,7 @@ class Reflector:
             label_selector: only objects with these labels.
             field_selector: only objects with these fields.
             indexes: functions by index name, for `Store.by_index`.
+            trim: takes out of each object what nobody reads, where that is much.
             backoff: waits between failures in a row.
             clock: time and waiting.
             rng: spreads waits and the length of watches, so that not all come back at once.
@@ -70,7 +72,7 @@ class Reflector:
         """
         self.kind = kind
         self.namespace = namespace
-        self.store = Store(indexes)
+        self.store = Store(indexes, trim)
         self._client = client
         self._selectors = {"label_selector": label_selector, "field_selector": field_selector}
         self._backoff = backoff or Backoff()

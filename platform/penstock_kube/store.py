@@ -9,6 +9,8 @@ from penstock_kube.resources import Key, Object, key_of
 
 IndexFunction = Callable[[Object], Iterable[str]]
 """Returns the values under which an object is found in an index."""
+Trim = Callable[[dict[str, Any]], None]
+"""Takes out of an object, in place, what nobody here reads."""
 
 
 class Change(NamedTuple):
@@ -31,9 +33,10 @@ class Store:
     Objects are shared with every reader: never edit one in place.
     """
 
-    def __init__(self, indexes: Mapping[str, IndexFunction] | None = None) -> None:
+    def __init__(self, indexes: Mapping[str, IndexFunction] | None = None, trim: Trim | None = None) -> None:
         self._objects: dict[Key, Object] = {}
         self._functions = dict(indexes or {})
+        self._trim = trim
         self._indexes: dict[str, dict[str, set[Key]]] = {name: {} for name in self._functions}
 
     def __len__(self) -> int:
@@ -59,6 +62,8 @@ class Store:
         old = self._objects.get(key)
         if old is not None and _version(old) == _version(obj):
             return None
+        if self._trim is not None:
+            self._trim(obj)
         self._unindex(key, old)
         self._objects[key] = obj
         for name, function in self._functions.items():

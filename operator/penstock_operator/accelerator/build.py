@@ -11,6 +11,7 @@ from penstock_kube.clock import Clock, SystemClock
 from penstock_kube.resources import NODES, Key
 from penstock_kube.store import Change
 from penstock_operator.accelerator.controller import AcceleratorController, CatalogController, is_seen
+from penstock_operator.accelerator.plan import trim_node
 from penstock_operator.part import Part, mirror
 from penstock_operator.runtime.controller import Controller
 from penstock_operator.runtime.metrics import RuntimeMetrics
@@ -47,7 +48,7 @@ def build(
         )
         return Part(())
     clock = clock or SystemClock()
-    nodes = mirror(client, NODES, (), observer=metrics)
+    nodes = mirror(client, NODES, (), trim=trim_node, observer=metrics)
     classes = AcceleratorController(Typed(AcceleratorClass, world.classes), nodes, client, clock)
     status = Controller("accelerator", classes.reconcile, workers=1, observer=metrics, clock=clock)
     catalog = Controller(

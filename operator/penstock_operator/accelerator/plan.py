@@ -68,6 +68,15 @@ def node_view(node: Object) -> NodeView:
     )
 
 
+def trim_node(node: dict[str, Any]) -> None:
+    """Take out of a node what is not read: the images it has are most of it, and a cluster has many nodes."""
+    spec, status = node.get("spec") or {}, node.get("status") or {}
+    node["spec"] = {field: spec[field] for field in ("taints", "unschedulable") if field in spec}
+    ready = [condition for condition in status.get("conditions") or () if condition.get("type") == "Ready"]
+    node["status"] = {"allocatable": status.get("allocatable") or {}, "conditions": ready}
+    node["metadata"].pop("annotations", None)
+
+
 def survey(accelerator: AcceleratorClass, nodes: Sequence[NodeView] | None) -> tuple[dict[str, Any], Condition]:
     """Return an AcceleratorClass's own status fields, and whether Models can run on it.
 

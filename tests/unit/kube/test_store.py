@@ -81,3 +81,11 @@ def test_all_keeps_to_a_namespace():
     for namespace in ("x", "y"):
         store.put({"metadata": {"namespace": namespace, "name": "a", "resourceVersion": "1"}})
     assert [obj["metadata"]["namespace"] for obj in store.all("x")] == ["x"]
+
+
+def test_what_nobody_reads_is_taken_out_before_anybody_sees_it():
+    store = Store({"colour": lambda obj: [obj["colour"]]}, trim=lambda obj: obj.pop("large"))
+    metadata = {"namespace": "ns", "name": "a", "uid": "a", "resourceVersion": "1"}
+    change = store.put({"metadata": metadata, "colour": "red", "large": "x"})
+    assert change.new == {"metadata": metadata, "colour": "red"}
+    assert store.by_index("colour", "red") == [change.new]

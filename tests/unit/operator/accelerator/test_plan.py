@@ -1,9 +1,11 @@
 """An AcceleratorClass says which nodes its Models can run on, and what to do when there are none."""
 
+import copy
+
 import pytest
 
 from penstock.api import parse_resource
-from penstock_operator.accelerator.plan import MOST_DISCOVERED, node_view, survey
+from penstock_operator.accelerator.plan import MOST_DISCOVERED, node_view, survey, trim_node
 
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559", "pool": "h100"}
 L4 = {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.memory": "23034", "pool": "l4"}
@@ -123,3 +125,23 @@ def test_odd_quantities_count_as_none():
     assert gpus(count="many").count("nvidia.com/gpu") == 0
     _, ready = survey(accelerator(), [gpus(labels={"nvidia.com/gpu.memory": "lots"})])
     assert ready.status == "True"
+
+
+def test_nothing_that_is_trimmed_was_read():
+    taken = {
+        "metadata": {"name": "n", "labels": L4, "annotations": {"a": "b"}, "uid": "u", "resourceVersion": "1"},
+        "spec": {"taints": [TAINT], "unschedulable": True, "podCIDR": "10.0.0.0/24"},
+        "status": {
+            "allocatable": {"nvidia.com/gpu": "8"},
+            "conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
+            "images": [{"names": ["large"]}],
+        },
+    }
+    before = node_view(copy.deepcopy(taken))
+    trim_node(taken)
+    assert node_view(taken) == before
+    assert "images" not in taken["status"]
+    assert taken["metadata"]["resourceVersion"] == "1"
+    bare = {"metadata": {"name": "n"}}
+    trim_node(bare)
+    assert not node_view(bare).usable
