@@ -59,7 +59,9 @@ def run(settings: BenchSettings, progress: Callable[[str], None]) -> Outcome:
     """
     if unknown := [name for name in settings.subjects if name != SUBJECT]:
         raise LoadSettingsError(f"subject {unknown[0]!r} is unknown; operator knows {SUBJECT}")
-    return run_plan(OperatorPlan(rounds=settings.rounds), progress)
+    return run_plan(
+        OperatorPlan(rounds=settings.rounds, bytecode=settings.build_folder / "operator-bytecode"), progress
+    )
 
 
 def run_plan(plan: OperatorPlan, progress: Callable[[str], None]) -> Outcome:

@@ -25,12 +25,13 @@ from penstock_kube.reflector import Reflector
 from penstock_kube.resources import MODELS, Key, Kind
 from penstock_loadtest.bench.operator.audit import LEASES, AuditLog, Call, deeds
 from penstock_loadtest.bench.operator.plan import OperatorPlan, edited, keys, manifest, namespace_name
-from penstock_loadtest.bench.operator.subject import NAMESPACE, USER, Operator
-from penstock_loadtest.bench.operator.tracker import Tracker, require_all
+from penstock_loadtest.bench.operator.subject import NAMESPACE, USER, Operator, compile_bytecode
+from penstock_loadtest.bench.operator.tracker import Tracker
 from penstock_loadtest.bench.records import Sample
 from penstock_loadtest.controlplane.kuberay import KubeRay, install_definition
 from penstock_loadtest.controlplane.plane import Find, control_plane
 from penstock_loadtest.controlplane.serve_api import ServeApi
+from penstock_loadtest.errors import SubjectFailedError
 
 T = TypeVar("T")
 
@@ -75,8 +76,9 @@ async def measure_round(plan: OperatorPlan, find: Find, say: Callable[[str], Non
         tracker = await _track(client, stack)
         for key in wanted:
             tracker.expect(key, 1)
+        await asyncio.to_thread(compile_bytecode, plan.bytecode)
         started_s = time.monotonic()
-        operator = Operator(plane.kubeconfig(USER), serve.url, folder)
+        operator = Operator(plane.kubeconfig(USER), serve.url, folder, plan.bytecode)
         return await _watched(_Stage(plan, client, tracker, audit, operator, started_s), wanted, say)
 
 
@@ -114,7 +116,7 @@ async def _watched(stage: _Stage, wanted: list[Key], say: Callable[[str], None])
 async def _phases(stage: _Stage, wanted: list[Key], say: Callable[[str], None]) -> Round:
     plan, operator, tracker, audit = stage.plan, stage.operator, stage.tracker, stage.audit
     say("operator: started; waiting until all Models are ready")
-    require_all(await tracker.wait(plan.give_up_s), tracker, f"are not ready after {plan.give_up_s:.0f} s")
+    await _all_converged(stage, f"are not ready after {plan.give_up_s:.0f} s")
     took = sorted(at_s - stage.started_s for at_s in tracker.converged_s.values())
     busy_cpu_s = operator.process.cpu_s()
     await _until_quiet(audit)
@@ -134,6 +136,16 @@ async def _phases(stage: _Stage, wanted: list[Key], say: Callable[[str], None]) 
     return Round(
         samples=samples, by_call=ready_calls, unaccounted=abs(own.total() - ready_calls.total()) if own else -1
     )
+
+
+async def _all_converged(stage: _Stage, what: str) -> None:
+    """Wait for all expected Models; tell of the first few that are missing, and what the operator last logged."""
+    if not await stage.tracker.wait(stage.plan.give_up_s):
+        missing = stage.tracker.missing()
+        first = " | ".join(missing[:3])
+        raise SubjectFailedError(
+            f"{len(missing)} Models {what}; first: {first}; log: {stage.operator.process.log_end()}"
+        )
 
 
 async def _idle(stage: _Stage) -> list[Sample]:
@@ -166,7 +178,7 @@ async def _edits(stage: _Stage, wanted: list[Key]) -> list[Sample]:
         tracker.expect(key, model["metadata"]["generation"])
 
     await asyncio.gather(*(edit(index, key) for index, key in enumerate(wanted)))
-    require_all(await tracker.wait(plan.give_up_s), tracker, f"did not follow an edit within {plan.give_up_s:.0f} s")
+    await _all_converged(stage, f"did not follow an edit within {plan.give_up_s:.0f} s")
     samples = []
     for kind in sorted(set(kinds.values())):
         took = sorted(tracker.converged_s[key] - sent_s[key] for key in sent_s if kinds[key] == kind)

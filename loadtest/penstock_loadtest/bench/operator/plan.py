@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ class OperatorPlan(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 1
     give_up_s: float = 420.0
     """Longest wait for all Models, and again for all edits."""
+    bytecode: Path = Path("build/bench/operator-bytecode")
+    """Where the operator's modules lie compiled."""
 
 
 def namespace_name(index: int) -> str:

@@ -8,7 +8,6 @@ import time
 from penstock_kube.resources import Key, Object
 from penstock_kube.store import Change
 from penstock_loadtest.bench.operator.plan import is_converged
-from penstock_loadtest.errors import SubjectFailedError
 
 
 class Tracker:
@@ -66,10 +65,3 @@ def _words(model: Object | None) -> str:
         return "not seen"
     conditions = (model.get("status") or {}).get("conditions") or ()
     return "; ".join(f"{one['type']}={one['status']} {one['reason']}" for one in conditions) or "no status"
-
-
-def require_all(done: bool, tracker: Tracker, what: str) -> None:
-    """Raise a SubjectFailedError that tells of the first few that are missing, unless all are done."""
-    if not done:
-        missing = tracker.missing()
-        raise SubjectFailedError(f"{len(missing)} Models {what}; first: " + " | ".join(missing[:3]))
