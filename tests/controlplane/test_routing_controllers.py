@@ -4,6 +4,9 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import json
+import os
+import sys
 import time
 
 import pytest
@@ -428,7 +431,26 @@ async def held_model(client, space, name):
     await client.apply(MODELS, {"metadata": metadata, "spec": spec})
 
 
-async def test_the_release_hook_stops_the_operator_and_lets_models_go(client, space):
+async def release_command(api, space, *arguments):
+    """Run what the chart's hook runs; return its exit code and output."""
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(api.kubeconfig()),
+        "PENSTOCK_OPERATOR_NAMESPACE": space,
+        "PENSTOCK_OPERATOR_WATCH_NAMESPACES": json.dumps([space]),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "penstock_operator.release", *arguments),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_the_release_hook_stops_the_operator_and_lets_models_go(api, client, space):
     await held_model(client, space, "one")
     await held_model(client, space, "two")
     await client.delete(MODELS, space, "two")  # waits for its finalizers
@@ -440,6 +462,8 @@ async def test_the_release_hook_stops_the_operator_and_lets_models_go(client, sp
     await client.apply(LEASES, {**lease, "spec": {"holderIdentity": "one", "leaseDurationSeconds": 1}})
     settings, said = Settings(namespace=space, watch_namespaces=(space,)), []
 
+    code, output = await release_command(api, space, "--dry-run")
+    assert (code, f"would let 2 Models go: {space}/one, {space}/two" in output) == (0, True)
     assert await release(client, settings, SystemClock(), said.append, dry_run=True)
     assert f"would let 2 Models go: {space}/one, {space}/two" in said
     assert "penstock.dev/drain" in (await client.get(MODELS, space, "one"))["metadata"]["finalizers"]
@@ -458,4 +482,6 @@ async def test_the_release_hook_stops_the_operator_and_lets_models_go(client, sp
     await client.delete(DEPLOYMENTS, space, "penstock-operator")
     await client.delete(LEASES, space, "penstock-operator")
     await client.delete(MODELS, space, "one")
-    assert await release(client, settings, SystemClock(), said.append), "it may run where nothing is left"
+    code, output = await release_command(api, space)
+    assert code == 0, "it may run where nothing is left"
+    assert "no RayCluster runs" in output

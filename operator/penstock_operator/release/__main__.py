@@ -6,6 +6,8 @@ import asyncio
 import sys
 
 import click
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import SystemClock
@@ -24,7 +26,7 @@ def command(dry_run: bool) -> None:
     """
     try:
         done = asyncio.run(_main(Settings(), dry_run=dry_run))
-    except KubeError as error:
+    except (KubeError, ValidationError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(0 if done else 1)
 

@@ -27,7 +27,7 @@ def describe(left: Left) -> Iterator[str]:
     if left.ray_clusters is None:
         yield "RayClusters could not be looked at: kubectl get rayclusters -A"
     elif left.ray_clusters:
-        yield f"{len(left.ray_clusters)} RayClusters keep running, and their pods cost what they cost. To end them:"
+        yield f"still running, and paid for: {counted(len(left.ray_clusters), 'RayCluster')}. To end that:"
         for key in left.ray_clusters:
             yield f"  kubectl -n {key.namespace} delete raycluster {key.name}"
     else:
@@ -35,14 +35,19 @@ def describe(left: Left) -> Iterator[str]:
     if left.claims is None:
         yield "PersistentVolumeClaims were not looked at: kubectl get pvc -A"
     elif left.claims:
-        yield f"{len(left.claims)} PersistentVolumeClaims stay: {_names(left.claims)}"
-    objects = {"Models": left.models, "Routes": left.routes, "Tenants": left.tenants}
-    counts = [f"{len(keys)} {name}" for name, keys in objects.items() if keys]
+        yield f"kept: {counted(len(left.claims), 'PersistentVolumeClaim')}: {_names(left.claims)}"
+    objects = {"Model": left.models, "Route": left.routes, "Tenant": left.tenants}
+    counts = [counted(len(keys), name) for name, keys in objects.items() if keys]
     definitions = " ".join(f"{names.plural}.{GROUP}" for names in CRD_KINDS.values())
     if counts:
-        yield f"{', '.join(counts)} stay with their definitions, and serve again after the next install"
+        yield f"kept with the definitions, and served again after the next install: {', '.join(counts)}"
     yield "where the definitions are kept, this removes them, and everything of their kinds with them:"
     yield f"  kubectl delete crd {definitions}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _names(keys: list[Key]) -> str:

@@ -27,7 +27,7 @@ from penstock_kube.resources import (
 )
 from penstock_operator.model.plan import FINALIZER
 from penstock_operator.pool.names import MANAGED_SELECTOR
-from penstock_operator.release.report import Left, describe
+from penstock_operator.release.report import Left, counted, describe
 from penstock_operator.runtime.finalizers import has_finalizer, remove_finalizer
 from penstock_operator.settings import Settings
 
@@ -56,7 +56,9 @@ async def release(client: KubeClient, settings: Settings, clock: Clock, say: Say
     models = await _list(client, MODELS, spaces) or []
     held = [model for model in models if has_finalizer(model, FINALIZER)]
     if dry_run:
-        say(f"would let {_models(len(held))} go: {', '.join(str(key_of(model)) for model in held) or 'none is held'}")
+        say(
+            f"would let {counted(len(held), 'Model')} go: {', '.join(str(key_of(model)) for model in held) or 'none is held'}"
+        )
     else:
         held = await _let_go(client, spaces, held, say)
     left = Left(
@@ -95,7 +97,7 @@ async def _stop_operator(client: KubeClient, settings: Settings, clock: Clock, s
         spec = lease.get("spec") or {}
         duration_s = float(spec.get("leaseDurationSeconds") or 0) if spec.get("holderIdentity") else QUIET_S
         now_s = clock.monotonic()
-        if now_s >= changed_s + duration_s:
+        if now_s >= changed_s + duration_s:  # as a candidate would take it over
             return
         if now_s >= started_s + duration_s + PATIENCE_S:
             say(f"{spec['holderIdentity']} still leads: end it, or Models are held again")
@@ -118,7 +120,7 @@ async def _let_go(client: KubeClient, spaces: Sequence[str], held: list[Object],
         if not held:
             break
     if let_go:
-        say(f"let {_models(len(let_go))} go: {', '.join(str(key) for key in sorted(let_go))}")
+        say(f"let {counted(len(let_go), 'Model')} go: {', '.join(str(key) for key in sorted(let_go))}")
     for model in held:
         say(f"Model {key_of(model)} is still held: an operator runs that puts {FINALIZER} back; end it and try again")
     return held
@@ -159,7 +161,3 @@ async def _list(
                 raise
             return None
     return found
-
-
-def _models(count: int) -> str:
-    return "1 Model" if count == 1 else f"{count} Models"
