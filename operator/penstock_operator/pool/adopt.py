@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from penstock.api.accelerator_class import AcceleratorClass, Purchase
+from penstock.cost.records import ReplicaEvent, ReplicaEventKind
 from penstock.serve.applications import Application
 from penstock.serve.status import ObservedApplication
 
@@ -55,6 +56,38 @@ def adopted(
         drain_timeout_s=float(deployment.get("graceful_shutdown_timeout_s") or 0),
         labels=dict(actor.get("label_selector") or {}),
     )
+
+
+def ended_unseen(
+    replicas: Mapping[str, str], models: Mapping[str, str], classes: Mapping[str, AcceleratorClass], now_s: float
+) -> list[ReplicaEvent]:
+    """Return the ends of replicas that were published by an earlier leader and are not there any more.
+
+    Args:
+        replicas: Variant of each, by replica id.
+        models: As for `adopted`.
+        classes: As for `adopted`.
+        now_s: When that was found, which is the latest that they can have ended at.
+    """
+    ends = []
+    for replica, variant in replicas.items():
+        found = ObservedApplication(name=variant, status="", message="", config=None)
+        app = adopted(found, models, classes)
+        if app is not None:
+            end = ReplicaEvent(
+                replica=replica,
+                kind=ReplicaEventKind.END,
+                at_s=now_s,
+                model=app.model,
+                variant=variant,
+                accelerator_class=app.accelerator_class,
+                accelerators=app.accelerators,
+                purchase=app.purchase,
+                usd_per_hour=str(app.usd_per_hour),
+                cause="EndedUnseen",
+            )
+            ends.append(end)
+    return ends
 
 
 def _longest(name: str, candidates: Iterable[str]) -> str | None:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from penstock.control.brain import first_target
 from penstock.control.fleet import Fleet
 from penstock.control.prepared import Prepared
 from penstock.control.replicas import Life, Step, event
-from penstock.cost.records import ReplicaEvent, ReplicaEventKind
+from penstock.cost.records import ReplicaEventKind
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.plan import DesiredApplication
-from penstock.serve.status import ObservedApplication
 from penstock_kube.errors import StatusError, UnreachableError
 from penstock_kube.resources import Key, Object
-from penstock_operator.pool.adopt import adopted
+from penstock_operator.pool.adopt import ended_unseen
+from penstock_operator.pool.attention import Attention
 from penstock_operator.pool.cluster import is_head_ready
 from penstock_operator.pool.clusters import Clusters
 from penstock_operator.pool.decisions import Decisions
@@ -31,9 +30,6 @@ from penstock_operator.pool.sites import Sites
 from penstock_operator.pool.slices import published
 from penstock_operator.pool.verdict import Verdict
 from penstock_operator.pool.views import Views
-
-QUIET_S: Final = 5.0
-"""How often a Model is thought about of which nothing was asked and nothing changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +54,7 @@ class Pool:
         self._read_s = 0.0
         self._busy: frozenset[str] = frozenset()
         """Models of which gateways have requests."""
-        self._thought: dict[str, tuple[float, Prepared, int]] = {}
-        """When each model was last decided about, and upon what."""
+        self._attention = Attention()
         self._is_settled = False
         """Whether replicas that ended while nobody looked have been written down."""
 
@@ -104,7 +99,7 @@ class Pool:
         _, gone = self._base.admit((item.model for item in items), self._shared.clock())
         for name in gone:
             self._asked.pop(name, None)
-            self._thought.pop(name, None)
+            self._attention.forget(name)
             self.decisions.forget(name)
         for item in items:
             name, asked = item.model.name, item.model.spec.replicas
@@ -155,7 +150,9 @@ class Pool:
             name = item.model.name
             site = carriers.get(name)
             fleet = self._base if site is None else site.fleet
-            if not self._is_due(item, fleet, now_s):
+            ready = sum(life.phase is ReplicaPhase.READY for life in fleet.lives_of(name))
+            target = fleet.models[name].target
+            if not self._attention.is_due(item.model, busy=name in self._busy, ready=ready, target=target, now_s=now_s):
                 continue
             for moved in fleet.decide([item], now_s, carriers={} if site is None else site.carriers):
                 change = f"{moved.before} -> {moved.after} {moved.cause}: {moved.reason}"
@@ -163,22 +160,6 @@ class Pool:
             decision = self._base.models[name].decision
             if decision is not None and item.obstacle is None:
                 self.decisions.take(decision)
-
-    def _is_due(self, item: Prepared, fleet: Fleet, now_s: float) -> bool:
-        """Say whether there is anything to decide about a Model: most of a thousand are idle most of the time."""
-        name = item.model.name
-        ready = sum(life.phase is ReplicaPhase.READY for life in fleet.lives_of(name))
-        thought = self._thought.get(name)
-        if (
-            thought is not None
-            and name not in self._busy
-            and thought[1].model is item.model
-            and thought[2] == ready == self._base.models[name].target
-            and now_s - thought[0] < QUIET_S
-        ):
-            return False
-        self._thought[name] = (now_s, item, ready)
-        return True
 
     def _desired(
         self, site: Site, items: Iterable[Prepared], carriers: Mapping[str, Site], roster: Roster, now_s: float
@@ -217,23 +198,9 @@ class Pool:
             return
         self._is_settled = True
         known = {life.id for life in lives}
-        for replica, (_, variant) in published(self._publisher.current).items():
-            found = ObservedApplication(name=variant, status="", message="", config=None)
-            app = None if replica in known else adopted(found, roster.engines, self._shared.classes.all())
-            if app is not None:
-                end = ReplicaEvent(
-                    replica=replica,
-                    kind=ReplicaEventKind.END,
-                    at_s=self._shared.clock(),
-                    model=app.model,
-                    variant=variant,
-                    accelerator_class=app.accelerator_class,
-                    accelerators=app.accelerators,
-                    purchase=app.purchase,
-                    usd_per_hour=str(app.usd_per_hour),
-                    cause="EndedUnseen",
-                )
-                self._shared.emit(end)
+        lost = {id_: variant for id_, (_, variant) in published(self._publisher.current).items() if id_ not in known}
+        for end in ended_unseen(lost, roster.engines, self._shared.classes.all(), self._shared.clock()):
+            self._shared.emit(end)
 
     def _tell(
         self, roster: Roster, items: Iterable[Prepared], carriers: Mapping[str, Site], verdict: Verdict, now_s: float
@@ -257,6 +224,6 @@ class Pool:
 
 def _is_done(site: Site, cluster: Object, roster: Roster) -> bool:
     """Say whether nothing of ours is left in a cluster that is not wanted any more."""
-    if roster.is_empty and (site.problem is not None or not is_head_ready(cluster)):
+    if roster.is_empty and (site.dashboard.problem is not None or not is_head_ready(cluster)):
         return not site.fleet.lives
     return site.is_empty

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.control.brain import as_it_runs
@@ -17,18 +16,13 @@ from penstock.control.rollout import RolloutPlan, RolloutState, plan_rollout
 from penstock.routing.published import GROUP_LABEL
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.applications import ServeOptions, spread
-from penstock.serve.client import ServeClient
-from penstock.serve.errors import ServeError, ServeUnauthorizedError
+from penstock.serve.errors import ServeError
 from penstock.serve.plan import DesiredApplication
 from penstock.serve.status import ServeStatus, failure_reason
-from penstock_kube.client import KubeClient
-from penstock_kube.errors import KubeError
-from penstock_kube.resources import SECRETS
 from penstock_operator.pool.adopt import adopted
+from penstock_operator.pool.dashboard import Dashboard
 
 SERVE_OPTIONS = ServeOptions(http_host="0.0.0.0")  # noqa: S104 - gateways reach replicas from other pods
-_TOKEN_KEY = "auth_token"  # noqa: S105 - the key of a Secret, no secret
-_TOKEN_PAUSE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -39,36 +33,27 @@ class Site:
     def __init__(
         self,
         *,
-        namespace: str,
         cluster: str,
         uid: str,
         is_new: bool,
-        url: str,
-        kube: KubeClient,
+        dashboard: Dashboard,
         fleet: Fleet,
         route_away: RouteAway,
-        clock: Callable[[], float],
     ) -> None:
         """Make a site that has not looked yet.
 
         Args:
-            namespace: The pool's.
-            cluster: Name of the RayCluster, which is also the name of the Secret with its token.
-            uid: The RayCluster's identity.
+            cluster: Name of the RayCluster.
+            uid: Its identity.
             is_new: Whether nothing can run there that was not begun here.
-            url: Where Ray's dashboard is.
-            kube: Reads the token.
+            dashboard: Where its Serve is.
             fleet: The models and replicas here.
             route_away: As for `Reconciler`.
-            clock: Returns Unix seconds.
         """
-        self.namespace, self.cluster, self.uid = namespace, cluster, uid
+        self.cluster, self.uid = cluster, uid
+        self.dashboard = dashboard
         self.fleet = fleet
-        self.client = ServeClient(url)
-        self.reconciler = Reconciler(self.client, SERVE_OPTIONS, route_away)
-        self.problem: str | None = None
-        """Why Serve could not be asked the last time, in words."""
-        self.silent_since_s: float | None = None
+        self.reconciler = Reconciler(dashboard.client, SERVE_OPTIONS, route_away)
         self.head_went = False
         """Whether the head has been down since Serve answered last: a new one may know of no replica."""
         self.plans: dict[str, RolloutPlan] = {}
@@ -77,40 +62,6 @@ class Site:
         self._is_new = is_new
         self._done: tuple[ServeStatus, list[DesiredApplication]] | None = None
         """What was seen and desired when there was nothing to do."""
-        self._kube = kube
-        self._clock = clock
-        self._has_token = False
-        self._token_asked_s = 0.0
-
-    async def look(self) -> ServeStatus | None:
-        """Ask Serve what it runs; None without an answer, and `problem` says why."""
-        try:
-            if not self._has_token:
-                await self._fetch_token()
-            status = await self.client.status()
-        except ServeUnauthorizedError as error:
-            self._has_token = False  # the Secret was rotated: read it anew
-            self._note_silence(str(error))
-        except (ServeError, KubeError) as error:
-            self._note_silence(str(error))
-        else:
-            self.problem = self.silent_since_s = None
-            return status
-        return None
-
-    def _note_silence(self, problem: str) -> None:
-        self.problem = problem
-        if self.silent_since_s is None:
-            self.silent_since_s = self._clock()
-
-    async def _fetch_token(self) -> None:
-        now_s = self._clock()
-        if now_s - self._token_asked_s < _TOKEN_PAUSE_S:
-            return
-        self._token_asked_s = now_s
-        secret = await self._kube.get(SECRETS, self.namespace, self.cluster)
-        self.client.authenticate(base64.b64decode((secret.get("data") or {}).get(_TOKEN_KEY, "")).decode())
-        self._has_token = True
 
     def follow(
         self,
@@ -241,7 +192,7 @@ class Site:
         try:
             sent = await self.reconciler.reconcile(desired, serve)
         except ServeError as error:
-            _log.warning("%s/%s: Ray Serve did not take a call: %s", self.namespace, self.cluster, error)
+            _log.warning("%s: Ray Serve did not take a call: %s", self.cluster, error)
             return
         self.fleet.refill(sent)
         if not self.reconciler.steps and not self.reconciler.leaving:
@@ -291,7 +242,7 @@ class Site:
 
     async def close(self) -> None:
         """Close idle connections."""
-        await self.client.close()
+        await self.dashboard.client.close()
 
 
 def _asked(serve: ServeStatus, name: str) -> int:

@@ -13,6 +13,7 @@ from penstock.control.replicas import Life, Step
 from penstock.serve.status import ServeStatus
 from penstock_kube.resources import Object
 from penstock_operator.pool.cluster import is_head_ready
+from penstock_operator.pool.dashboard import Dashboard
 from penstock_operator.pool.names import head_service
 from penstock_operator.pool.shared import Shared
 from penstock_operator.pool.site import Site
@@ -95,17 +96,15 @@ class Sites:
         return tuple(steps)
 
     def _make(self, name: str, cluster: Object, *, is_new: bool) -> Site:
-        url = self._shared.settings.ray.dashboard_url.format(service=head_service(name), namespace=self._namespace)
+        shared = self._shared
+        url = shared.settings.ray.dashboard_url.format(service=head_service(name), namespace=self._namespace)
         return Site(
-            namespace=self._namespace,
             cluster=name,
             uid=cluster["metadata"].get("uid", ""),
             is_new=is_new,
-            url=url,
-            kube=self._shared.kube,
+            dashboard=Dashboard(self._namespace, name, url, kube=shared.kube, clock=shared.clock),
             fleet=Fleet(models=self._base.models, window=self._base.window),
             route_away=self._route_away,
-            clock=self._shared.clock,
         )
 
     async def look(self, clusters: Iterable[Object]) -> dict[Site, ServeStatus]:
@@ -116,8 +115,8 @@ class Sites:
             if is_head_ready(cluster):
                 ready.append(site)
             else:
-                site.head_went, site.problem = True, None
-        answers = await asyncio.gather(*(site.look() for site in ready))
+                site.head_went, site.dashboard.problem = True, None
+        answers = await asyncio.gather(*(site.dashboard.look() for site in ready))
         return {site: status for site, status in zip(ready, answers, strict=True) if status is not None}
 
     def carriers(self, items: Iterable[Prepared]) -> dict[str, Site]:
@@ -146,7 +145,7 @@ class Sites:
         """Say whether nothing is left of a model, or nobody will ever be able to tell."""
         now_s = self._shared.clock()
         for site in self:
-            if site.silent_since_s is not None and now_s - site.silent_since_s > GIVE_UP_S:
+            if (since_s := site.dashboard.silent_since_s) is not None and now_s - since_s > GIVE_UP_S:
                 continue
             if site.is_blind or site.has_any(model):
                 return False

@@ -47,7 +47,7 @@ class Verdict:
         name = item.model.name
         plan = None if site is None else site.plans.get(name)
         obstacle = self._obstacle(item, fleet, site, now_s)
-        is_unseen = site is not None and (site.problem is not None or site.fleet.serve is None)
+        is_unseen = site is not None and (site.dashboard.problem is not None or site.fleet.serve is None)
 
         def amend(said: tuple[Statement, ...]) -> tuple[Statement, ...]:
             if plan is not None and obstacle is None:
@@ -71,8 +71,8 @@ class Verdict:
         cluster = self._clusters[site.cluster]
         if not is_head_ready(cluster):
             return head_trouble(cluster, self._pods, self._now)
-        if site.problem is not None:
-            return self._silent(site, site.problem, now_s)
+        if site.dashboard.problem is not None:
+            return self._silent(site, site.dashboard.problem, now_s)
         if (refused := self._refused(item, site)) is not None:
             return refused
         if site.ready(item.model.name) >= fleet.models[item.model.name].target:
@@ -90,7 +90,7 @@ class Verdict:
 
     @staticmethod
     def _silent(site: Site, problem: str, now_s: float) -> Obstacle:
-        since_s = now_s if site.silent_since_s is None else site.silent_since_s
+        since_s = now_s if site.dashboard.silent_since_s is None else site.dashboard.silent_since_s
         text = (
             f"Ray Serve of RayCluster {site.cluster} does not answer: {problem}. Replicas that run go on serving, "
             "and nothing is changed until it does. Check the head pod "

@@ -7,7 +7,7 @@ import pytest
 from penstock.serve.applications import application_config
 from penstock.serve.status import ObservedApplication
 from penstock_operator.model.prepare import prepare
-from penstock_operator.pool.adopt import adopted
+from penstock_operator.pool.adopt import adopted, ended_unseen
 from penstock_operator.pool.groups import node_labels, worker_group
 from penstock_operator.settings import RayOptions
 from tests.unit.operator.pool.makers import accelerator, model
@@ -44,3 +44,9 @@ def test_one_whose_class_is_gone_costs_nothing_that_is_known():
     observed = ObservedApplication(name="llama--h100--aaaa", status="RUNNING", message="", config=None)
     app = adopted(observed, {"llama": "vllm"}, {})
     assert (app.accelerator_class, app.usd_per_hour) == ("h100", Decimal(0))
+
+
+def test_replicas_that_ended_while_nobody_led_get_their_end():
+    lost = {"r0": "llama--nvidia-h100--spot--aaaa", "r1": "foreign--h100--bbbb"}
+    [end] = ended_unseen(lost, {"llama": "vllm"}, {"nvidia-h100": accelerator()}, now_s=9.0)
+    assert (end.replica, end.kind, end.at_s, end.model, end.purchase) == ("r0", "End", 9.0, "llama", "Spot")
