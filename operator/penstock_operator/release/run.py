@@ -56,9 +56,8 @@ async def release(client: KubeClient, settings: Settings, clock: Clock, say: Say
     models = await _list(client, MODELS, spaces) or []
     held = [model for model in models if has_finalizer(model, FINALIZER)]
     if dry_run:
-        say(
-            f"would let {counted(len(held), 'Model')} go: {', '.join(str(key_of(model)) for model in held) or 'none is held'}"
-        )
+        names = ", ".join(str(key_of(model)) for model in held)
+        say(f"would let {counted(len(held), 'Model')} go: {names}" if held else "no Model is held")
     else:
         held = await _let_go(client, spaces, held, say)
     left = Left(
