@@ -49,7 +49,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: int = 2
     head_size: int = 32
     feed_forward: int = 256
-    context_tokens: int = 8192
+    context_tokens: int = 16384
     vocabulary: int = 256 + len(SPECIAL_TOKENS)
 
 
