@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,14 +19,15 @@ import msgspec
 from penstock.cost.attribution import Attribution
 from penstock.cost.books import Amount, Books, LineKey, Lines, Settled, add_lines
 from penstock.cost.deliveries import Delivery, Intake, forget_sealed, release_writer, take_deliveries
+from penstock.cost.history import History, replicas_in
 from penstock.cost.intake import CLIPPED, DUPLICATE, LATE, MALFORMED, ORPHANED, take_batch, tally
 from penstock.cost.money import to_ns
-from penstock.cost.records import InFlightMark, MeterReading, ReplicaEvent, UsageRecord
+from penstock.cost.records import InFlightMark, UsageRecord
 from penstock.cost.schema import prepare
 from penstock.cost.segments import writer_of
 from penstock.cost.sharing import Share
 from penstock.cost.spool import SpoolReader
-from penstock.cost.timeline import minimum_spans, timelines_of
+from penstock.cost.timeline import Span, minimum_spans
 from penstock.performance.work import NEUTRAL, WorkWeights
 
 Record = TypeVar("Record")
@@ -58,8 +59,10 @@ class Ledger:
         read_only: bool = False,
     ) -> None:
         self._delete_segments = delete_segments
+        self._history: History | None
         if path is not None and read_only:
             self._database = _open_read_only(path)
+            self._history = None
             return
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,7 @@ class Ledger:
             # Segments are deleted after a commit: it must be on the disk by then.
             self._database.execute("PRAGMA synchronous = FULL")
             prepare(self._database)
+            self._history = History(self._database)
         except BaseException:
             self._database.close()
             raise
@@ -157,44 +161,44 @@ class Ledger:
             windows += 1
         return windows
 
-    def books(self, since_s: float | None = None) -> Books:
+    def books(self, since_s: float | None = None, *, replica: str | None = None) -> Books:
         """Return all that is known.
 
         Args:
             since_s: Leave what was settled aside and return the requests that ended after this time (Unix seconds), to
                 attribute them anew. None: what was settled, and the requests that are not.
+            replica: Of this replica only, for a receipt; when it was part of its model's minimum is left out.
         """
         with self._transaction("DEFERRED"):
-            timelines = timelines_of(self._load("event", ReplicaEvent))
-            settled = {
-                replica: Settled(until_ns, last_busy_ns, bool(closed))
-                for replica, until_ns, last_busy_ns, closed in self._database.execute(
-                    "SELECT replica, until_ns, last_busy_ns, closed FROM settled"
-                )
-            }
-            lines: Lines = {
-                LineKey(model, bearer, name, kind): Amount(picousd, tokens)
-                for model, bearer, name, kind, picousd, tokens in self._database.execute(
-                    "SELECT model, bearer, name, kind, picousd, tokens FROM line"
-                )
-            }
-            if since_s is not None:
-                settled = {replica: Settled(to_ns(since_s)) for replica in timelines}
-                lines = {}
+            minimum: Mapping[str, list[Span]] = {}
+            if replica is not None:
+                timelines, meters = replicas_in(self._database, replica)
+            elif self._history is None:
+                timelines, meters = replicas_in(self._database)
+                minimum = minimum_spans(timelines)
+            else:
+                self._history.refresh()
+                timelines, meters = dict(self._history.timelines), dict(self._history.meters)
+                minimum = self._history.minimum
+            settled, lines = (
+                ({name: Settled(to_ns(since_s)) for name in timelines}, {})
+                if since_s is not None
+                else (self._settled(replica), self._lines())
+            )
             return Books(
                 timelines=timelines,
-                minimum=minimum_spans(timelines),
-                meters={reading.replica: reading for reading in self._load("meter", MeterReading)},
+                minimum=minimum,
+                meters=meters,
                 marks=tuple(self._load("mark", InFlightMark, "WHERE alive")),
                 ever_marked=self._database.execute("SELECT 1 FROM mark").fetchone() is not None,
                 settled=settled,
                 usage={
-                    replica: self._usage(replica, settled.get(replica, Settled()).until_ns)
-                    for replica in timelines
-                    if not settled.get(replica, Settled()).closed
+                    name: self._usage(name, settled.get(name, Settled()).until_ns)
+                    for name in timelines
+                    if not settled.get(name, Settled()).closed
                 },
                 lines=lines,
-                faults=self._faults(timelines.keys()),
+                faults={} if replica is not None else self._faults(timelines.keys()),
             )
 
     def usage_record(self, request: str) -> UsageRecord | None:
@@ -267,6 +271,18 @@ class Ledger:
             "INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?)",
             (attribution.timeline.replica, state.until_ns, state.last_busy_ns, state.closed),
         )
+
+    def _settled(self, replica: str | None) -> dict[str, Settled]:
+        where, values = ("", ()) if replica is None else ("WHERE replica = ?", (replica,))
+        rows = self._database.execute(
+            f"SELECT replica, until_ns, last_busy_ns, closed FROM settled {where}",  # noqa: S608 - constants
+            values,
+        )
+        return {name: Settled(until_ns, last_busy_ns, bool(closed)) for name, until_ns, last_busy_ns, closed in rows}
+
+    def _lines(self) -> Lines:
+        rows = self._database.execute("SELECT model, bearer, name, kind, picousd, tokens FROM line")
+        return {LineKey(*key): Amount(picousd, tokens) for *key, picousd, tokens in rows}
 
     def _usage(self, replica: str, after_ns: int) -> list[UsageRecord]:
         rows = self._database.execute(

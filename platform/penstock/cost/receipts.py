@@ -32,7 +32,7 @@ def receipt_of(ledger: Ledger, request: str, *, now_s: float, weights: WorkWeigh
         if record is None:
             return None
         share = ledger.settled_share(request)
-        books = ledger.books()
+        books = ledger.books(replica=record.replica)
     state = books.settled.get(record.replica, Settled())
     settled = state.closed or state.until_ns >= to_ns(record.end_s)
     if not settled and record.replica in books.timelines:
