@@ -35,6 +35,7 @@ class Store:
 
     def __init__(self, indexes: Mapping[str, IndexFunction] | None = None, trim: Trim | None = None) -> None:
         self._objects: dict[Key, Object] = {}
+        self._namespaces: dict[str, set[Key]] = {}
         self._functions = dict(indexes or {})
         self._trim = trim
         self._indexes: dict[str, dict[str, set[Key]]] = {name: {} for name in self._functions}
@@ -48,7 +49,8 @@ class Store:
 
     def all(self, namespace: str | None = None) -> list[Object]:
         """Return the objects of one namespace, or all of them, in the order of their keys."""
-        return [self._objects[key] for key in sorted(self._objects) if namespace in (None, key.namespace)]
+        keys = self._objects if namespace is None else self._namespaces.get(namespace, ())
+        return [self._objects[key] for key in sorted(keys)]
 
     def by_index(self, index: str, value: str) -> list[Object]:
         """Return the objects that an index has under a value, in the order of their keys."""
@@ -66,6 +68,7 @@ class Store:
             self._trim(obj)
         self._unindex(key, old)
         self._objects[key] = obj
+        self._namespaces.setdefault(key.namespace, set()).add(key)
         for name, function in self._functions.items():
             for value in function(obj):
                 self._indexes[name].setdefault(value, set()).add(key)
@@ -75,6 +78,10 @@ class Store:
         """Forget an object; None when there was none."""
         old = self._objects.pop(key, None)
         self._unindex(key, old)
+        keys = self._namespaces.get(key.namespace, set())
+        keys.discard(key)
+        if not keys:
+            self._namespaces.pop(key.namespace, None)
         return None if old is None else Change(old, None)
 
     def replace(self, items: Iterable[dict[str, Any]]) -> list[Change]:
