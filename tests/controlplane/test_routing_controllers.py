@@ -66,7 +66,7 @@ def api(plane):
 class Operator:
     """The controllers of routing as one process has them, without an election."""
 
-    def __init__(self, client, settings):
+    def __init__(self, client, settings, *, only_classes=False):
         space = settings.watch_namespaces
         ours = {"models": MODELS, "classes": ACCELERATOR_CLASSES, "routes": ROUTES, "tenants": TENANTS}
         mirrors = {name: mirror(client, kind, space) for name, kind in ours.items()}
@@ -75,11 +75,11 @@ class Operator:
         typed = TypedWorld.of(self.world)
         names, keyring = NameBook(typed.models, typed.routes), Keyring()
         shared = {"typed": typed, "names": names, "keyring": keyring, "publications": Publications()}
-        self.parts = [
-            build_accelerator(self.world, client, settings),
-            build_route(self.world, client, settings, **shared),
-            build_tenant(self.world, client, settings, **shared),
-        ]
+        self.parts = [build_accelerator(self.world, client, settings)]
+        if only_classes:
+            mirrors = {"classes": mirrors["classes"]}
+        else:
+            self.parts += [build(self.world, client, settings, **shared) for build in (build_route, build_tenant)]
         self.reflectors = [r for each in mirrors.values() for r in each.reflectors]
         self.reflectors += [r for part in self.parts for r in part.reflectors]
 
@@ -93,8 +93,8 @@ class Operator:
 
 
 @contextlib.asynccontextmanager
-async def running(client, settings):
-    task = asyncio.create_task(Operator(client, settings).run())
+async def running(operator):
+    task = asyncio.create_task(operator.run())
     try:
         yield
     finally:
@@ -122,7 +122,7 @@ async def operator(client, space, tmp_path):
     pepper = tmp_path / "pepper"
     pepper.write_bytes(PEPPER)
     settings = Settings(watch_namespaces=(space,), pepper_file=pepper)
-    async with running(client, settings):
+    async with running(Operator(client, settings)):
         yield
 
 
@@ -336,7 +336,7 @@ async def test_a_change_of_leader_withdraws_no_key(client, space, tmp_path):
     settings = Settings(watch_namespaces=(space,), pepper_file=pepper)
     await secret(client, space, "keys", labelled=False, main="sk-stays")
     await apply(client, TENANTS, space, "research", tenant_spec())
-    async with running(client, settings):
+    async with running(Operator(client, settings)):
         await until_ready(client, TENANTS, space, "research", "KeysFound")
 
         async def published():
@@ -345,10 +345,10 @@ async def test_a_change_of_leader_withdraws_no_key(client, space, tmp_path):
         await eventually(published)
     version = (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"]
     without = settings.model_copy(update={"pepper_file": None})
-    async with running(client, without):  # a leader that can read no key
+    async with running(Operator(client, without)):  # a leader that can read no key
         await until_ready(client, TENANTS, space, "research", "NoPepper")
         await asyncio.sleep(0.5)
-    async with running(client, settings):
+    async with running(Operator(client, settings)):
         await until_ready(client, TENANTS, space, "research", "KeysFound")
         await asyncio.sleep(0.5)
     assert (await client.get(CONFIG_MAPS, space, CONFIG_MAP))["metadata"]["resourceVersion"] == version
@@ -370,7 +370,7 @@ async def test_what_keeps_gateways_from_knowing_is_said_until_it_is_gone(client,
 
 async def test_the_catalog_comes_in_and_edits_outlive_the_next_start(client):
     settings = Settings()
-    async with running(client, settings):
+    async with running(Operator(client, settings)):
         for entry in accelerator_classes():
             await eventually(lambda name=entry.name: client.get(ACCELERATOR_CLASSES, "", name))
     # What a person does: a price of their own, a class they do not want, one they define themselves.
@@ -382,7 +382,7 @@ async def test_the_catalog_comes_in_and_edits_outlive_the_next_start(client):
     await client.merge_patch(
         ACCELERATOR_CLASSES, "", "nvidia-l4", {"metadata": old, "spec": {"memoryBandwidth": "299G"}}
     )
-    async with running(client, settings):
+    async with running(Operator(client, settings)):
 
         async def newer():
             obj = await client.get(ACCELERATOR_CLASSES, "", "nvidia-l4")
@@ -400,7 +400,7 @@ async def test_six_lines_find_their_class_on_a_fresh_install_and_its_nodes_are_c
     status = {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": [ready]}
     await client.merge_patch(NODES, "", f"gpu-{space}", {"status": status}, subresource="status")
     try:
-        async with running(client, Settings()):
+        async with running(Operator(client, Settings())):
             model = await apply(
                 client,
                 MODELS,
@@ -423,6 +423,30 @@ async def test_six_lines_find_their_class_on_a_fresh_install_and_its_nodes_are_c
             await until_ready(client, ACCELERATOR_CLASSES, "", name, "NoNodes")
     finally:
         await client.delete(NODES, "", f"gpu-{space}")
+
+
+async def test_an_operator_without_the_right_to_read_nodes_says_so(api, space):
+    group = "rbac.authorization.k8s.io"
+    verbs = ["get", "list", "watch", "create", "patch"]
+    rules = [
+        {"apiGroups": ["penstock.dev"], "resources": ["acceleratorclasses"], "verbs": verbs},
+        {"apiGroups": ["penstock.dev"], "resources": ["acceleratorclasses/status"], "verbs": ["patch"]},
+    ]
+    api.call("POST", f"/api/v1/namespaces/{space}/serviceaccounts", {"metadata": {"name": "operator"}})
+    api.call("POST", f"/apis/{group}/v1/clusterroles", {"metadata": {"name": space}, "rules": rules})
+    binding = {
+        "metadata": {"name": space},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": space},
+        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": space}],
+    }
+    api.call("POST", f"/apis/{group}/v1/clusterrolebindings", binding)
+    config = api.kubeconfig("operator", token=api.service_account_token(space, "operator"), port=api.port)
+    async with KubeClient(Access(str(config)), field_manager="penstock-operator") as limited:
+        operator = Operator(limited, Settings(), only_classes=True)
+        async with running(operator):
+            ready = await until_ready(limited, ACCELERATOR_CLASSES, "", "nvidia-l40s", "NodesNotRead")
+            assert ready["status"] == "Unknown"
+            await until_ready(limited, ACCELERATOR_CLASSES, "", "cpu", "PriceNotFound")
 
 
 async def held_model(client, space, name):

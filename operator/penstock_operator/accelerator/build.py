@@ -8,7 +8,7 @@ from penstock.api.accelerator_class import AcceleratorClass
 from penstock.catalog import accelerator_classes
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import Clock, SystemClock
-from penstock_kube.resources import NODES, Key
+from penstock_kube.resources import NODES
 from penstock_kube.store import Change
 from penstock_operator.accelerator.controller import AcceleratorController, CatalogController, is_seen
 from penstock_operator.accelerator.plan import trim_node
@@ -59,16 +59,16 @@ def build(
         clock=clock,
     )
 
-    def look_soon(change: Change) -> tuple[Key, ...]:
+    def look_soon(change: Change) -> None:
         if is_seen(change):
             for key in classes.all_classes():
                 status.queue.add_after(key, _GATHER_S)
-        return ()
 
     for reflector in world.classes.reflectors:
         status.watch(reflector)
         catalog.watch(reflector, lambda _: ())
     for reflector in nodes.reflectors:
-        status.watch(reflector, look_soon)
+        # Not watch: classes have a price to miss also where nobody may read nodes, and this mirror never fills.
+        reflector.add_handler(look_soon)
     catalog.queue.add(CatalogController.KEY)
     return Part((status, catalog), (nodes,))

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import Clock
-from penstock_kube.errors import AlreadyExistsError
+from penstock_kube.errors import AlreadyExistsError, ForbiddenError
 from penstock_kube.resources import ACCELERATOR_CLASSES, Key, key_of
 from penstock_kube.store import Change
 from penstock_operator.accelerator.catalog import new_object, newer_figures
 from penstock_operator.accelerator.plan import NodeView, node_view, survey
 from penstock_operator.runtime.conditions import Condition
-from penstock_operator.runtime.controller import Result
+from penstock_operator.runtime.controller import Result, RetryLaterError
 from penstock_operator.runtime.finalizers import is_deleting
 from penstock_operator.runtime.status import write_status
 from penstock_operator.typed import Invalid, Typed
 from penstock_operator.world import Mirror
 
+LOOK_AGAIN_S: Final = 60.0
+"""How often to look whether nodes may be read by now, in seconds."""
+_NOT_YET_S = 0.5
 _log = logging.getLogger(__name__)
 
 
 class AcceleratorController:
     """Reconciles AcceleratorClasses."""
 
-    def __init__(
-        self, classes: Typed[AcceleratorClass], nodes: Mirror | None, client: KubeClient, clock: Clock
-    ) -> None:
+    def __init__(self, classes: Typed[AcceleratorClass], nodes: Mirror, client: KubeClient, clock: Clock) -> None:
         """Make the reconcile of one class.
 
         Args:
             classes: the classes.
-            nodes: the cluster's nodes; None when the operator may not read them.
+            nodes: the cluster's nodes.
             client: writes status.
             clock: tells time.
         """
@@ -45,6 +46,7 @@ class AcceleratorController:
 
     async def reconcile(self, key: Key) -> Result:
         """Make the status of one class say what nodes there are for it."""
+        again_s: float | None = None
         obj = self._classes.mirror.get(*key)
         if obj is None or is_deleting(obj):
             return Result()
@@ -53,16 +55,27 @@ class AcceleratorController:
             condition = Condition("Ready", "False", "Invalid", accelerator.message)
             fields: dict[str, Any] = {}
         else:
-            fields, condition = survey(accelerator, self._views())
+            views = self._views()
+            again_s = LOOK_AGAIN_S if views is None else None
+            fields, condition = survey(accelerator, views)
         await write_status(self._client, ACCELERATOR_CLASSES, obj, fields, [condition], now=self._clock.now())
-        return Result()
+        return Result(again_s)
 
     def all_classes(self) -> Iterable[Key]:
         """Return every class: a node may have what any of them names."""
         return [key_of(obj) for obj in self._classes.mirror.all()]
 
     def _views(self) -> list[NodeView] | None:
-        return None if self._nodes is None else [node_view(node) for node in self._nodes.all()]
+        """Return what is read of the nodes; None when nobody may.
+
+        Raises:
+            RetryLaterError: they are not read yet.
+        """
+        if self._nodes.has_synced:
+            return [node_view(node) for node in self._nodes.all()]
+        if any(isinstance(reflector.trouble, ForbiddenError) for reflector in self._nodes.reflectors):
+            return None
+        raise RetryLaterError("nodes are not read yet", _NOT_YET_S)
 
 
 def is_seen(change: Change) -> bool:

@@ -9,9 +9,10 @@ from penstock.api.manifest import ResourceKey
 from penstock.api.model import Model
 from penstock.api.references import NameClaim, name_claims
 from penstock.api.route import Route
-from penstock_kube.resources import Object
+from penstock_kube.resources import Key, Object
 from penstock_kube.store import Change
 from penstock_operator.route.claims import Age, is_own_name, lost_claims
+from penstock_operator.runtime.conditions import Condition
 from penstock_operator.typed import Invalid, Typed
 
 NameListener = Callable[[ResourceKey], None]
@@ -42,6 +43,14 @@ class NameBook:
     def lost_adapters(self, key: ResourceKey) -> Mapping[str, str]:
         """Return the adapters of a Model that others have the names of, each with what to say of it."""
         return {claim.name: text for claim, text in self._lost.get(key, {}).items() if not is_own_name(claim)}
+
+    def adapter_conditions(self, model: Key) -> tuple[Condition, ...]:
+        """Return what there is to say of a Model beside what its pool says: adapters that others have the names of."""
+        lost = self.lost_adapters(ResourceKey(Model.KIND, *model))
+        if not lost:
+            return ()
+        message = f"{'; '.join(lost.values())}; the Model is served without {', '.join(lost)}"
+        return (Condition("AdaptersNamed", "False", "NameTaken", message),)
 
     def _changed(self, typed: Typed[Model] | Typed[Route], change: Change) -> None:
         obj = change.new or change.old or {}

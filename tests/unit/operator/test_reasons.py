@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "reference" / "conditions.md"
 PACKAGES = {"Route": "route", "Tenant": "tenant", "AcceleratorClass": "accelerator"}
 ELSEWHERE = {"Route": {"ModelNotFound"}, "Tenant": {"RouteNotFound", "NotPublished"}, "AcceleratorClass": set()}
 """Reasons that come from `penstock.api.references` and from the publisher."""
-NO_REASONS = {"NoSchedule", "NoExecute", "AcceleratorClass"}
+NO_REASONS = {"NoSchedule", "NoExecute", "AcceleratorClass", "AdaptersNamed"}
 
 
 def documented(kind):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api import Model, ResourceKey, Route
-from penstock_kube.resources import MODELS, ROUTES, key_of
+from penstock_kube.resources import MODELS, ROUTES, Key, key_of
 from penstock_operator.route.claims import claims
 from penstock_operator.route.names import NameBook
 from penstock_operator.typed import Typed
@@ -53,6 +53,11 @@ def test_adapters_without_their_names_are_known():
     key = ResourceKey("Model", "b", "llama")
     assert book.names.problem(key) is None
     assert list(book.names.lost_adapters(key)) == ["sql"]
+    (condition,) = book.names.adapter_conditions(Key("b", "llama"))
+    assert (condition.type, condition.status, condition.reason) == ("AdaptersNamed", "False", "NameTaken")
+    assert condition.message.startswith("spec.adapters[0].name: the public name 'sql' belongs to Model a/sql already")
+    assert condition.message.endswith("; the Model is served without sql")
+    assert book.names.adapter_conditions(Key("a", "sql")) == ()
 
 
 def test_what_cannot_be_read_keeps_its_name():
