@@ -42,8 +42,13 @@ def client():
 
 
 @pytest.fixture
-def mirrored(client, mirror):
-    return Mirrored(client, mirror)
+def now():
+    return [0.0]
+
+
+@pytest.fixture
+def mirrored(client, mirror, now):
+    return Mirrored(client, mirror, clock=lambda: now[0])
 
 
 def values(mirrored):
@@ -85,3 +90,11 @@ async def test_a_conflict_takes_back_what_was_thought(mirrored, mirror, client):
     with pytest.raises(ConflictError):
         await mirrored.apply(item(value=3))
     assert values(mirrored) == {"a": 1}
+
+
+async def test_what_nobody_ever_hears_of_is_given_up(mirrored, now):
+    await mirrored.apply(item())
+    now[0] = 29.0
+    assert values(mirrored) == {"a": 1}
+    now[0] = 30.0
+    assert values(mirrored) == {}
