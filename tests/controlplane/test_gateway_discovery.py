@@ -98,7 +98,7 @@ async def start(cluster: ControlPlane, tmp_path: Path) -> AsyncIterator[Start]:
         yield factory
 
 
-async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come to hold"
@@ -187,8 +187,8 @@ async def drain_and_return(gateway: Gateway, namespace: Namespace, engine: Upstr
     for _ in range(3):
         await asyncio.to_thread(namespace.slice, engine.port, {"r-1": DRAINING}, name="slice-1")
         await until(lambda: "r-1" not in gateway.load().routable)
-        sent = len(engine.requests)
         await until(lambda: gateway.fleet.replicas["r-1"].in_flight == 0)
+        sent = len(engine.requests)
         before = len(statuses)
         await until(lambda start=before: len(statuses) > start + 50)
         assert len(engine.requests) == sent

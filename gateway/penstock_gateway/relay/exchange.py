@@ -112,7 +112,7 @@ class Exchange:
         replica.pool.connect(partial(self._connected, self.connects), partial(self._connect_failed, self.connects))
 
     def _choose(self) -> LiveReplica | None:
-        if self.tried:  # the first failure may be news that a newer snapshot has already
+        if self.connects or self.tried:  # not the first choice: what went wrong may be news that a snapshot has already
             self.route = self.relay.fleet.routes.get(self.route.name, self.route)
         targets = self.route.targets(self.turn)
         for choose in (pick, last_resort):
@@ -341,6 +341,8 @@ class Exchange:
             self.touched = False
             self.deadline_s = now_s + self.relay.settings.deadlines.between_bytes_s
         elif not connection.works_for(self):
+            # No way leads here that is known. It is counted, so that one that is found can be told from none.
+            self.relay.tally.retries["orphaned"] += 1
             self.upstream_lost()
         elif now_s > self.deadline_s and not connection.paused:
             self.replica_died()

@@ -22,6 +22,7 @@ from penstock.routing.snapshot import (
     RoutingSnapshot,
     ServedModel,
     Task,
+    VariantShare,
     encode_snapshot,
 )
 from penstock_gateway.gateway import Gateway
@@ -47,6 +48,8 @@ class Platform:
     spool: Path
     upstreams: dict[str, Upstream] = field(default_factory=dict)
     states: dict[str, ReplicaState] = field(default_factory=dict)
+    variants: dict[str, str] = field(default_factory=dict)
+    shares: tuple[VariantShare, ...] = ()
     routes: tuple[CompiledRoute, ...] = ()
     tenants: tuple[CompiledTenant, ...] = (CompiledTenant(name="acme", key_hashes=(hash_key(PEPPER, KEY),)),)
     anonymous_tenant: str | None = None
@@ -78,20 +81,23 @@ class Platform:
                 Replica(
                     id=name,
                     model=name.split(".")[0],
-                    variant=f"{name.split('.')[0]}--cpu",
+                    variant=self.variants.get(name, f"{name.split('.')[0]}--cpu"),
                     address="127.0.0.1",
                     port=upstream.port,
                     state=self.states.get(name, ReplicaState.READY),
                 )
                 for name, upstream in self.upstreams.items()
             ),
+            shares=self.shares,
             routes=self.routes,
             tenants=self.tenants,
             anonymous_tenant=self.anonymous_tenant,
         )
 
-    async def add(self, name: str, handler: Handler = default_handler) -> Upstream:
+    async def add(self, name: str, handler: Handler = default_handler, *, variant: str | None = None) -> Upstream:
         """Start an engine named `model.replica` and tell the gateway."""
+        if variant is not None:
+            self.variants[name] = variant
         upstream = self.upstreams[name] = await Upstream(handler).start()
         self.publish()
         return upstream

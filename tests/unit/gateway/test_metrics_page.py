@@ -19,13 +19,16 @@ from penstock_gateway.settings import KubernetesOptions, Settings
 pytestmark = pytest.mark.anyio
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+ELSEWHERE = "\n## In a cluster: "
+"""From here on the page is about operator and ledger: tests/unit/operator/test_metrics_page.py."""
 ROW = re.compile(r"^\| `(penstock_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 Described = set[tuple[str, str, tuple[str, ...]]]
 
 
 def described() -> Described:
-    return {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(PAGE.read_text())}
+    text = PAGE.read_text().partition(ELSEWHERE)[0]
+    return {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(text)}
 
 
 def exported(metrics: Iterable[Metric]) -> Described:

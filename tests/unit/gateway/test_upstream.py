@@ -95,8 +95,9 @@ def test_an_answer_is_delivered_and_the_connection_kept(pool, wire, connection):
     assert not wire.closed
 
 
-async def test_a_time_out_leaves_a_connection_alone_that_has_gone_to_somebody_else(pool, wire, connection):
-    """A loop that stood still finds the time-out, the late answer and the next request all at once, in this order."""
+@pytest.mark.parametrize("time_first", [False, True])
+async def test_a_time_out_leaves_a_connection_alone_that_has_gone_to_somebody_else(pool, wire, connection, time_first):
+    """A loop that stood still finds the time-out, the answer and the next request at once, in one order or another."""
     loop = asyncio.get_running_loop()
     model = LiveModel(ServedModel(name="m"), ModelLoad(model="m"))
     replica = LiveReplica(
@@ -111,7 +112,10 @@ async def test_a_time_out_leaves_a_connection_alone_that_has_gone_to_somebody_el
     def asked():
         # The time-out of 0 s fires one step after this, and the fetch hears of it two steps after this.
         wire.on_write = lambda: None
-        loop.call_soon(loop.call_soon, answer_and_next_request)
+        if time_first:
+            loop.call_soon(loop.call_soon, answer_and_next_request)
+        else:
+            loop.call_soon(answer_and_next_request)
 
     wire.on_write = asked
     with pytest.raises(FetchError):
