@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from penstock.api.manifest import ResourceKey
 from penstock.api.meta import GROUP
+from penstock.api.model import Model
+from penstock.catalog import accelerator_classes
 from penstock.cost.spool import SpoolWriter
 from penstock.routing.published import MANAGED_BY
 from penstock_kube.client import KubeClient
 from penstock_kube.config import Access
+from penstock_kube.errors import KubeError
 from penstock_kube.events import EventRecorder
 from penstock_kube.lease import LeaderElector, LeaseSettings
 from penstock_kube.resources import (
@@ -24,10 +28,11 @@ from penstock_kube.resources import (
     RAY_CLUSTERS,
     ROUTES,
     TENANTS,
+    Key,
 )
 from penstock_operator.accelerator.build import build as build_accelerators
+from penstock_operator.accelerator.controller import CatalogController
 from penstock_operator.api import OperatorApi
-from penstock_operator.metrics import ModelCollector
 from penstock_operator.metrics import ModelCollector
 from penstock_operator.model.controller import ModelController
 from penstock_operator.part import mirror
@@ -56,6 +61,8 @@ REMEDIES: Final = {
     GROUP: "install the chart, or run `penstock crds --output DIR` and `kubectl apply --server-side -f DIR`",
     RAY_CLUSTERS.group: "install KubeRay (https://docs.ray.io/en/latest/cluster/kubernetes/getting-started.html)",
 }
+_CATALOG_WITHIN_S: Final = 10.0
+_LOOK_S: Final = 0.05
 _SERVICE_LABEL: Final = "kubernetes.io/service-name"
 _log = logging.getLogger(__name__)
 
@@ -129,8 +136,15 @@ class Operator:
             report=lambda: None if reports is None else reports.newest,
         )
         model = ModelController(
-            leader, self.world, recorder, typed.models, status_period_s=settings.status_period_s, observer=metrics
+            leader,
+            self.world,
+            recorder,
+            typed.models,
+            status_period_s=settings.status_period_s,
+            extra=names.adapter_conditions,
+            observer=metrics,
         )
+        names.on_change(lambda key: _look_again(model, key))
         parts = (
             build_accelerators(self.world, leader, settings, metrics=metrics),
             *(
@@ -148,9 +162,9 @@ class Operator:
             ),
         )
         self._shipper = _shipper(settings, spool)
-        registry.register(ModelCollector(self.world, self.elector))
-        if self._shipper is not None:
-            registry.register(ShipperCollector(self._shipper))
+        self._catalog = (
+            None if settings.watch_namespaces else CatalogController(self.world.classes, accelerator_classes(), leader)
+        )
         registry.register(ModelCollector(self.world, self.elector))
         self._flush_s = settings.flush_s
         self._spool = spool
@@ -174,12 +188,31 @@ class Operator:
             recorder=recorder,
             metrics=metrics,
             registry=registry,
+            on_leading=self._bring_catalog,
             beside=beside,
             routes=OperatorApi(self.world, self.elector, self.pools.decisions).routes(),
             remedies=REMEDIES,
             health_host=settings.http_host,
             health_port=settings.http_port,
         )
+
+    async def _bring_catalog(self) -> None:
+        """Have the catalog's classes before any Model is judged: on a fresh install each would find its class missing.
+
+        Trouble is no reason not to lead: the catalog's own controller goes on trying.
+        """
+        if self._catalog is None:
+            return
+        classes = self.world.classes
+        try:
+            async with asyncio.timeout(_CATALOG_WITHIN_S):
+                for reflector in classes.reflectors:
+                    await reflector.wait_synced()
+                await self._catalog.reconcile(CatalogController.KEY)
+                while any(classes.get("", entry.name) is None for entry in accelerator_classes()):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_S)  # a mirror tells handlers of changes, and has none to wait for
+        except (KubeError, TimeoutError) as error:
+            _log.warning("the catalog's accelerator classes are not all there yet: %s", error)
 
     async def run(self) -> None:
         """Run until cancelled; then stop in order, and let the ledger have the last records.
@@ -208,6 +241,12 @@ def _shipper(settings: Settings, spool: SpoolWriter) -> Shipper | None:
     from penstock_usage.shipper import Shipper  # noqa: PLC0415 - needs no client of Redis where none is named
 
     return Shipper(spool, settings.where, settings.stream)
+
+
+def _look_again(models: ModelController, key: ResourceKey) -> None:
+    """Have a Model say what names it lost or got back."""
+    if key.kind == Model.KIND:
+        models.controller.queue.add(Key(key.namespace, key.name))
 
 
 async def run_operator(settings: Settings) -> None:

@@ -37,8 +37,6 @@ def notices(obj: Object, before: ModelStatus | None, after: ModelStatus) -> Iter
             continue
         if item.type is ConditionType.DEGRADED and item.status:
             yield Notice("Warning", item.reason, item.message)
-        elif item.type is ConditionType.READY and item.status and (last is None or last[0] != "True"):
-            yield Notice("Normal", "Ready", item.message)
         elif item.type is ConditionType.PROGRESSING:
             if item.status and item.reason in _ROLLOUT_REASONS:
                 yield Notice("Normal", item.reason, item.message)

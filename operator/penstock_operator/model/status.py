@@ -74,8 +74,8 @@ def _essence(status: Mapping[str, Any]) -> tuple[object, ...]:
         status.get("ready"),
         status.get("observedGeneration"),
         {
-            # While something progresses, its steps follow each other fast.
-            (item["type"], item["status"], "" if item["type"] == ConditionType.PROGRESSING else item["reason"])
+            # The steps of a start follow each other fast: only trouble tells at once that it has become another.
+            (item["type"], item["status"], item["reason"] if item["type"] == ConditionType.DEGRADED else "")
             for item in conditions
         },
     )

@@ -10,7 +10,7 @@ from penstock.scaling.snapshot import ReplicaPhase
 from penstock_operator.model.plan import FINALIZER, Sight, Written, plan
 from penstock_operator.model.status import duration, money
 from penstock_operator.runtime.conditions import Condition
-from tests.unit.operator.model.views import condition, obj, replica, view
+from tests.unit.operator.model.views import STEADY, condition, obj, replica, view
 
 NOW = dt.datetime(2026, 11, 24, 12, 0, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(minutes=1)
@@ -98,6 +98,7 @@ def test_a_digit_that_is_not_shown_is_not_written():
     [
         {"ready": 0},
         {"conditions": (condition("Ready", False, "Starting"),)},
+        {"conditions": (*STEADY[:3], condition("Degraded", None, "Unseen"))},
         {"conditions": (condition("Degraded", True, "EngineDied"),)},
         {"generation": 2},
     ],
@@ -109,9 +110,9 @@ def test_a_flip_is_written_at_once(change):
 
 def test_steps_of_a_start_are_not_written_one_by_one():
     def starting(reason):
-        return view(1, 0, conditions=(condition("Ready", False, "Starting"), condition("Progressing", True, reason)))
+        return view(1, 0, conditions=(condition("Ready", False, reason), condition("Progressing", True, reason)))
 
-    first = steps(sight(view=starting("Deploying"))).status
+    first = steps(sight(view=starting("ClusterNotReady"))).status
     seen = sight(obj(status=first), view=starting("Starting"))
     assert steps(seen, Written(first, 100.0), now_s=101.0).again_after_s == 4.0
 
