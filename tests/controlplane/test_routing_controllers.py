@@ -290,6 +290,14 @@ async def test_a_labelled_secret_that_is_rotated_counts_at_once_and_the_tenant_n
 
     await eventually(has_new, within_s=5.0)
 
+    await client.delete(SECRETS, space, "keys")
+    await until_ready(client, TENANTS, space, "research", "SecretNotFound")
+
+    async def has_none():
+        return await hashes(client, space, "research") == ()
+
+    await eventually(has_none, within_s=5.0)
+
 
 @pytest.mark.usefixtures("operator")
 async def test_each_fault_of_a_key_is_told_with_its_remedy(client, space):

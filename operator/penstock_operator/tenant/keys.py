@@ -38,6 +38,8 @@ class _Kept:
     read_s: float
     findings: Mapping[str, KeyFinding]
     """By the key's name."""
+    fetched: frozenset[str]
+    """Names of the keys whose Secrets were not mirrored."""
     period_s: float
 
 
@@ -72,6 +74,7 @@ class KeyReader:
         due = kept is None or kept.of != of or now_s >= kept.read_s + kept.period_s
         secrets: dict[str, Mapping[str, bytes] | KubeError | None] = {}
         unwatched: dict[str, None] = {}
+        fetched: set[str] = set()
         findings: list[KeyFinding] = []
         for index, entry in enumerate(tenant.spec.keys):
             name = entry.secret_ref.name
@@ -80,7 +83,9 @@ class KeyReader:
                 findings.append(find_key(tenant, index, _entries(labelled), self._pepper))
                 continue
             unwatched[name] = None
-            if not due and entry.name in before:
+            fetched.add(entry.name)
+            # One that was mirrored until now has lost its label, or is gone: that is not to wait.
+            if not due and kept is not None and entry.name in kept.fetched:
                 findings.append(before[entry.name])
                 continue
             if name not in secrets:
@@ -92,7 +97,8 @@ class KeyReader:
                 findings.append(find_key(tenant, index, found, self._pepper))
         period_s = LOOK_AGAIN_S if any(finding.reason for finding in findings) else REREAD_S
         read_s = now_s if due or kept is None else kept.read_s
-        self._kept[key] = _Kept(of, read_s, {finding.key: finding for finding in findings}, period_s)
+        by_name = {finding.key: finding for finding in findings}
+        self._kept[key] = _Kept(of, read_s, by_name, frozenset(fetched), period_s)
         partial = any(finding.reason == "SecretNotRead" and finding.hash is None for finding in findings)
         again_s = max(0.1, read_s + period_s - now_s) if unwatched else None
         return Reading(tuple(findings), tuple(unwatched), partial, again_s)

@@ -75,6 +75,24 @@ async def test_a_watched_secret_is_never_asked_for():
     assert (reading.unwatched, reading.again_s, world.secrets.reads) == ((), None, 0)
 
 
+async def test_a_watched_secret_that_goes_takes_its_keys_along_at_once():
+    world = World()
+    world.labelled.put(secret("a", "keys", main="sk-1"))
+    await world.read()
+    world.labelled.remove("a", "keys")
+    reading = await world.read()
+    assert (reading.findings[0].hash, reading.findings[0].reason) == (None, "SecretNotFound")
+
+
+async def test_a_watched_secret_that_loses_its_label_is_read_at_once():
+    world = World()
+    world.labelled.put(secret("a", "keys", main="sk-1"))
+    await world.read()
+    world.labelled.remove("a", "keys")
+    world.secrets.entries["keys"] = {"main": "sk-2"}
+    assert await world.hashes() == [hashed("sk-2")]
+
+
 async def test_another_is_read_when_it_is_time_and_when_the_tenant_changes():
     world = World()
     world.secrets.entries["keys"] = {"main": "sk-1"}
