@@ -178,17 +178,24 @@ class Consumer:
             )
 
     async def _acknowledge(self, redis: Redis, entries: Sequence[bytes], intake: Intake) -> None:
+        words = {
+            self._keys.acknowledged(segment): encode_acknowledgement(acknowledged)
+            for segment, acknowledged in intake.acknowledged.items()
+        }
         # Together: a shipper that misses its entry must find the word of what became of it.
         pipe = redis.pipeline(transaction=True)
-        for segment, acknowledged in intake.acknowledged.items():
-            pipe.set(self._keys.acknowledged(segment), encode_acknowledgement(acknowledged), ex=ACKNOWLEDGED_S)
+        for key, word in words.items():
+            pipe.set(key, word, ex=ACKNOWLEDGED_S)
         pipe.xdel(self._keys.stream, *entries)
         try:
             await pipe.execute()
         except (OutOfMemoryError, ExecAbortError):
-            # A full Redis takes no word of ours, but lets go of what is committed. Shippers miss it, send it again,
-            # and are told then.
+            # A full Redis takes no word of ours, but lets go of what is committed. A shipper that misses the word sends
+            # again, and is told then.
             await redis.xdel(self._keys.stream, *entries)
+            with contextlib.suppress(OutOfMemoryError):
+                for key, word in words.items():
+                    await redis.set(key, word, ex=ACKNOWLEDGED_S)
 
     def _count(self, deliveries: Sequence[Delivery], intake: Intake) -> None:
         state = self.state

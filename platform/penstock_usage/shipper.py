@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.backoff import AbstractBackoff, ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
 
 from penstock.cost.deliveries import Delivery
 from penstock.cost.spool import SpoolWriter
@@ -195,29 +196,39 @@ class Shipper:
                 self._folder.read, source, shipment.sent_bytes, self._options.batch_bytes, room_bytes
             )
             if deliveries:
-                self._shipments[name] = after = with_sent(shipment, await self._add(deliveries))
+                sent, refused = await self._add(deliveries)
+                self._shipments[name] = after = with_sent(shipment, sent)
+                if refused is not None:
+                    raise refused
                 room_bytes -= after.in_flight_bytes - shipment.in_flight_bytes
                 more = more or after.sealed
         return more or room_bytes <= 0
 
-    async def _add(self, deliveries: Sequence[Delivery]) -> list[Sent]:
-        pipe = (await self._connected()).pipeline(transaction=True)
+    async def _add(self, deliveries: Sequence[Delivery]) -> tuple[list[Sent], RedisError | None]:
+        """Add deliveries to the stream; return those that it took before the first one that it refused, and why."""
+        # Not all or nothing: a Redis that is nearly full takes what fits.
+        pipe = (await self._connected()).pipeline(transaction=False)
         for delivery in deliveries:
             pipe.xadd(self._keys.stream, encode_delivery(delivery))  # type: ignore[arg-type]  # the key type is invariant
-        entries: list[bytes] = await pipe.execute()
-        sent = [
-            Sent(
-                entry=entry,
-                start_bytes=delivery.start_bytes,
-                end_bytes=delivery.start_bytes + len(delivery.data),
-                records=delivery.data.count(b"\n"),
-                sealed=delivery.sealed,
+        answers: list[bytes | RedisError] = await pipe.execute(raise_on_error=False)
+        sent: list[Sent] = []
+        refused: RedisError | None = None
+        for answer, delivery in zip(answers, deliveries, strict=True):
+            if isinstance(answer, RedisError):
+                refused = answer
+                break
+            sent.append(
+                Sent(
+                    entry=answer,
+                    start_bytes=delivery.start_bytes,
+                    end_bytes=delivery.start_bytes + len(delivery.data),
+                    records=delivery.data.count(b"\n"),
+                    sealed=delivery.sealed,
+                )
             )
-            for entry, delivery in zip(entries, deliveries, strict=True)
-        ]
         self.state.entries += len(sent)
         self.state.records_shipped += sum(one.records for one in sent)
-        return sent
+        return sent, refused
 
     def _count(self, before: Shipment, after: Shipment) -> None:
         self.state.records_acknowledged += after.acknowledged_records - before.acknowledged_records
