@@ -19,7 +19,7 @@ from penstock_gateway.settings import KubernetesOptions, Settings
 pytestmark = pytest.mark.anyio
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
-ELSEWHERE = "\n## In a cluster: "
+ELSEWHERE = "\n## The way to the ledger"
 """From here on the page is about operator and ledger: tests/unit/operator/test_metrics_page.py."""
 ROW = re.compile(r"^\| `(penstock_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 

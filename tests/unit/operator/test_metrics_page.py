@@ -24,12 +24,12 @@ class Anything:
 
 
 def described():
-    text = PAGE.read_text().partition("\n## In a cluster: ")[2]
+    text = PAGE.read_text().partition("\n## The way to the ledger")[2]
     return {(name, kind) for name, kind, _ in ROW.findall(text)}
 
 
 def labels_of(name):
-    text = PAGE.read_text().partition("\n## In a cluster: ")[2]
+    text = PAGE.read_text().partition("\n## The way to the ledger")[2]
     (found,) = [labels for row, _, labels in ROW.findall(text) if row == name]
     return set(re.findall(r"`(\w+)`", found))
 
