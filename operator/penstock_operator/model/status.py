@@ -40,7 +40,7 @@ def body_of(obj: Object, view: ModelStatus, extra: Iterable[Condition], now: dt.
         "readyReplicas": view.ready,
         "selector": f"{MODEL_LABEL}={view.name}",
         "variants": _variants(view),
-        "load": _load(view),
+        "load": _load(view, (obj.get("status") or {}).get("load") or {}),
         "cost": _cost(view),
         "why": _why(view, said),
     }
@@ -98,10 +98,12 @@ def _variants(view: ModelStatus) -> list[dict[str, Any]]:
     return [variants[name] for name in sorted(variants)]
 
 
-def _load(view: ModelStatus) -> dict[str, Any]:
+def _load(view: ModelStatus, before: Mapping[str, Any]) -> dict[str, Any]:
     load: dict[str, Any] = {"queuedRequests": view.queue}
-    if view.kv_usage is not None:
-        load["kvCachePercent"] = max(0, round(100 * view.kv_usage))
+    used_percent = None if view.kv_usage is None else max(0, round(100 * view.kv_usage))
+    if used_percent or (used_percent == 0 and "kvCachePercent" in before):
+        # Each model that comes up would be written once more only to say that its cache is empty.
+        load["kvCachePercent"] = used_percent
     if view.ttft_p95_s is not None:
         load["timeToFirstToken"] = duration(view.ttft_p95_s)
     return load

@@ -88,6 +88,13 @@ def test_a_digit_that_changes_waits_for_its_time():
     assert steps(seen, written, now_s=105.0).status["load"]["kvCachePercent"] == 51
 
 
+def test_an_empty_cache_is_shown_only_after_a_used_one():
+    seen, written = settled()
+    assert steps(but(seen, view=view(kv_usage=0.0)), written, now_s=1000.0).status is None
+    seen, written = settled(kv_usage=0.5)
+    assert steps(but(seen, view=view(kv_usage=0.0)), written, now_s=1000.0).status["load"]["kvCachePercent"] == 0
+
+
 def test_a_digit_that_is_not_shown_is_not_written():
     seen, written = settled(kv_usage=0.5)
     assert steps(but(seen, view=view(kv_usage=0.504)), written, now_s=1000.0).status is None
