@@ -53,6 +53,12 @@ def compile_content(content: Content, *, version: int, anonymous_tenant: str | N
     routings = {namespace: content.routings[namespace].routing for namespace in order}
     names, taken_names = _claim(routings, _names, "the name")
     tenants, taken_tenants = _claim(routings, lambda routing: (tenant.name for tenant in routing.tenants), "the tenant")
+    foreign = [
+        f"the tenant {name!r} of {namespace} is named like one of another namespace"
+        for namespace in order
+        for name in sorted(tenants[namespace])
+        if _is_foreign(name, namespace)
+    ]
     replicas, shares = _replicas(content.slices, names)
     snapshot = RoutingSnapshot(
         version=version,
@@ -64,11 +70,17 @@ def compile_content(content: Content, *, version: int, anonymous_tenant: str | N
             _confine(tenant, names[namespace])
             for namespace in order
             for tenant in routings[namespace].tenants
-            if tenant.name in tenants[namespace]
+            if tenant.name in tenants[namespace] and not _is_foreign(tenant.name, namespace)
         ),
         anonymous_tenant=anonymous_tenant,
     )
-    return Compiled(snapshot, (*taken_names, *taken_tenants))
+    return Compiled(snapshot, (*taken_names, *taken_tenants, *foreign))
+
+
+def _is_foreign(tenant: str, namespace: str) -> bool:
+    """Whether a tenant's name, which is `namespace/name`, says that it belongs elsewhere: bills go by these names."""
+    home, slash, _ = tenant.partition("/")
+    return bool(slash) and home != namespace
 
 
 def _names(routing: NamespaceRouting) -> Iterator[str]:

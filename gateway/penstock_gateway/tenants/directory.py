@@ -56,7 +56,8 @@ class TenantDirectory:
         self._by_name: dict[str, Tenant] = {}
         for compiled in snapshot.tenants:
             tenant = self._by_name[compiled.name] = Tenant(compiled, _limits(compiled, now_s, before))
-            self._by_hash.update(dict.fromkeys(compiled.key_hashes, tenant))
+            for key_hash in compiled.key_hashes:
+                self._by_hash.setdefault(key_hash, tenant)  # a key that two claim is the first one's
         self._anonymous: Tenant | None = None
         if snapshot.anonymous_tenant is not None:
             name = snapshot.anonymous_tenant

@@ -95,6 +95,13 @@ def test_tenants_are_unique_and_reach_their_own_namespace_only():
     assert "the tenant 'team' of b belongs to a" in taken
 
 
+def test_a_tenant_of_another_namespaces_name_is_left_out():
+    content = Content(routings={"a": published("1", "m", tenants=("a/team", "b/team"))})
+    snapshot, taken = compiled(content)
+    assert [tenant.name for tenant in snapshot.tenants] == ["a/team"]
+    assert taken == ("the tenant 'b/team' of a is named like one of another namespace",)
+
+
 names = st.sampled_from(["x", "y", "z"])
 namespaces = st.dictionaries(
     st.sampled_from(["a", "b", "c"]),
