@@ -99,7 +99,7 @@ async def _stop_operator(client: KubeClient, settings: Settings, clock: Clock, s
         if now_s >= changed_s + duration_s:  # as a candidate would take it over
             return
         if now_s >= started_s + duration_s + PATIENCE_S:
-            say(f"{spec['holderIdentity']} still leads: end it, or Models are held again")
+            say(f"{spec.get('holderIdentity') or 'somebody'} still leads: end it, or Models are held again")
             return
         await clock.sleep(_POLL_S)
 
