@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 SILENCE_S = 120.0
@@ -31,35 +32,44 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True)
     options = parser.parse_args()
     key = os.environ["PENSTOCK_API_KEY"]
-    threads = [
-        threading.Thread(target=run_stream, args=(number, options.url, key, options.model, options.tokens))
-        for number in range(options.count)
-    ]
+    wanted = [Stream(number, options.url, key, options.model, options.tokens) for number in range(options.count)]
+    threads = [threading.Thread(target=run_stream, args=(stream,)) for stream in wanted]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def run_stream(number: int, url: str, key: str, model: str, tokens: int) -> None:
+@dataclass(frozen=True)
+class Stream:
+    """One stream to have."""
+
+    number: int
+    url: str
+    key: str
+    model: str
+    tokens: int
+
+
+def run_stream(stream: Stream) -> None:
     """Have one stream of exactly so many tokens, and say how it ended."""
     began_s = time.monotonic()
     seen: dict[str, Any] = {"tokens": 0, "usage": None, "finish": None, "done": False, "status": None}
     cause = ""
     try:
-        for event in events(number, url, key, model, tokens, seen):
+        for event in events(stream, seen):
             if "error" in event:
                 cause = f"error event: {event['error'].get('message', event['error'])}"
                 break
             read_event(event, seen)
             if seen["tokens"] and "first_s" not in seen:
                 seen["first_s"] = round(time.monotonic() - began_s, 3)
-                say({"event": "first", "stream": number, "at_s": time.time(), "after_s": seen["first_s"]})
+                say({"event": "first", "stream": stream.number, "at_s": time.time(), "after_s": seen["first_s"]})
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = f"{type(error).__name__}: {error}"
-    cause = cause or fault(seen, tokens)
+    cause = cause or fault(seen, stream.tokens)
     lasted_s = round(time.monotonic() - began_s, 3)
-    say({"event": "end", "stream": number, "at_s": time.time(), "lasted_s": lasted_s, "cause": cause, **seen})
+    say({"event": "end", "stream": stream.number, "at_s": time.time(), "lasted_s": lasted_s, "cause": cause, **seen})
 
 
 def fault(seen: dict[str, Any], tokens: int) -> str:
@@ -73,21 +83,21 @@ def fault(seen: dict[str, Any], tokens: int) -> str:
     return ""
 
 
-def events(number: int, url: str, key: str, model: str, tokens: int, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def events(stream: Stream, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield each event's JSON; status, and whether [DONE] came, go into `seen`."""
-    parts = urllib.parse.urlsplit(url)
+    parts = urllib.parse.urlsplit(stream.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=SILENCE_S)
     body = {
-        "model": model,
-        "messages": [{"role": "user", "content": f"Stream {number}: count."}],
-        "max_tokens": tokens,
+        "model": stream.model,
+        "messages": [{"role": "user", "content": f"Stream {stream.number}: count."}],
+        "max_tokens": stream.tokens,
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
         # The engine joins tokens that wait in one event: only their ids can be counted.
         "return_token_ids": True,
     }
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {stream.key}", "content-type": "application/json"}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
     answer = connection.getresponse()
     seen["status"] = answer.status
