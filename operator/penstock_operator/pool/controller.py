@@ -14,7 +14,7 @@ from penstock.cost.report import CostReport
 from penstock.cost.spool import SpoolWriter
 from penstock.scaling.decision import Decision
 from penstock_kube.client import KubeClient
-from penstock_kube.resources import Key
+from penstock_kube.resources import Key, Object
 from penstock_kube.store import Change
 from penstock_operator.model.prepare import Preparations
 from penstock_operator.pool.groups import node_labels, worker_group
@@ -88,9 +88,10 @@ class PoolController:
         """Return the controller, whose keys are namespaces."""
         controller = Controller("pool", self.reconcile, workers=WORKERS, observer=observer)
         world = self._shared.world
-        for mirror in (world.models, world.ray_clusters):
-            for reflector in mirror.reflectors:
-                controller.watch(reflector, _namespace)
+        for reflector in world.models.reflectors:
+            controller.watch(reflector, _namespace_of_edit)
+        for reflector in world.ray_clusters.reflectors:
+            controller.watch(reflector, _namespace)
         for mirror in (world.classes, world.pods, world.gateways, world.slices):
             for reflector in mirror.reflectors:
                 controller.watch(reflector, lambda _: ())  # read at the next tick; only to be synced before the first
@@ -141,6 +142,17 @@ class PoolController:
 
 def _namespace(change: Change) -> tuple[Key, ...]:
     return (Key("", change.key.namespace),)
+
+
+def _namespace_of_edit(change: Change) -> tuple[Key, ...]:
+    """Return the namespace when somebody made, edited or deleted the object; its status is our own writing."""
+    is_same = change.old is not None and change.new is not None and _asked(change.old) == _asked(change.new)
+    return () if is_same else _namespace(change)
+
+
+def _asked(obj: Object) -> tuple[object, ...]:
+    metadata = obj["metadata"]
+    return metadata.get("uid"), metadata.get("generation"), metadata.get("deletionTimestamp")
 
 
 def _labels(options: RayOptions) -> Callable[[Model, Placement, AcceleratorClass], dict[str, str]]:

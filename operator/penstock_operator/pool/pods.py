@@ -17,6 +17,8 @@ PVC_PATH: Final = "/mnt/penstock/pvc"
 _USER = 65532
 """User and group of the engine image; volumes are made writable for the group."""
 _CACHE = "cache"
+_END_S = 30
+"""How long Ray may take to end once the requests have, in seconds."""
 _RAY_ENVIRONMENT: Final = {
     # Gateways talk to replicas, each on a port of its own, and to no proxy between.
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
@@ -61,6 +63,7 @@ def worker_template(
         + _env(_RAY_ENVIRONMENT | {"HF_HOME": f"{CACHE_PATH}/huggingface", "VLLM_CACHE_ROOT": f"{CACHE_PATH}/vllm"}),
         "resources": _resources(placement, accelerator),
         "volumeMounts": mounts,
+        "lifecycle": {"preStop": {"exec": {"command": _prestop(model)}}},
         "securityContext": CONTAINER_SECURITY,
     }
     spec: dict[str, Any] = {
@@ -68,7 +71,7 @@ def worker_template(
         "automountServiceAccountToken": False,
         "volumes": volumes,
         "tolerations": [dict(toleration) for toleration in accelerator.spec.tolerations],
-        "terminationGracePeriodSeconds": model.spec.drain_timeout_seconds,
+        "terminationGracePeriodSeconds": model.spec.drain_timeout_seconds + _END_S,
     }
     if accelerator.spec.node_selector:
         spec["nodeSelector"] = dict(accelerator.spec.node_selector)
@@ -100,6 +103,12 @@ def _pod(options: RayOptions, containers: list[dict[str, Any]]) -> dict[str, Any
 
 def _env(values: dict[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
+
+
+def _prestop(model: Model) -> list[str]:
+    """Return what the kubelet runs before it stops a worker: it waits for the requests that its replica has."""
+    within = ["--engine", model.spec.engine.name.lower(), "--within", str(model.spec.drain_timeout_seconds)]
+    return ["python", "-m", "penstock_engine.prestop", *within]
 
 
 def _token(model: Model) -> list[dict[str, Any]]:
