@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
+NODE_PACKAGES := buildah conntrack containerd containernetworking-plugins debootstrap iproute2 iptables openssl runc
 
 .PHONY: help
 help: ## Show this list
@@ -28,7 +29,8 @@ test: check ## Everything that CI runs: check, then tests against real processes
 	$(PYTHON) -m pytest tests/integration tests/controlplane
 
 .PHONY: e2e
-e2e: install ## The demo as a test: every promise of its report is checked
+e2e: ## The demo, then a whole Kubernetes node (Linux, root): helm install to uninstall, every promise a test (build/e2e/)
+	@scripts/bootstrap $(NODE_PACKAGES)
 	$(PYTHON) -m pytest tests/e2e
 
 .PHONY: bench
