@@ -6,7 +6,7 @@ import logging
 
 from penstock.engines import Engine, UnknownEngineError, get_engine
 from penstock.routing.load import ModelLoad
-from penstock.routing.pick import Chooser, Shares
+from penstock.routing.pick import Shares
 from penstock.routing.snapshot import Replica, ReplicaState, ServedModel, Task
 from penstock_gateway.relay.upstream import Pool
 
@@ -116,12 +116,6 @@ class LiveModel:
         """Sort the replicas by variant, if variants have shares."""
         if self.weights:
             self.shares = Shares(((replica.replica.variant, replica) for replica in self.replicas), self.weights)
-
-    def choose(self, choose: Chooser, *, point: float, turn: int, tried: tuple[str, ...] = ()) -> LiveReplica | None:
-        """Choose a replica; `point`, in [0, 1), decides the variant where variants have shares."""
-        if self.shares is None:
-            return choose(self.replicas, turn=turn, tried=tried)
-        return self.shares.choose(choose, point=point, turn=turn, tried=tried)
 
 
 class Target:

@@ -118,9 +118,10 @@ class Exchange:
         for choose in (pick, last_resort):
             for target in targets:
                 model = target.model
-                if model.shares is not None and self.point < 0:
-                    self.point = self._draw()
-                replica = model.choose(choose, point=self.point, turn=self.turn, tried=self.tried)
+                if model.shares is None:
+                    replica = choose(model.replicas, turn=self.turn, tried=self.tried)
+                else:
+                    replica = model.shares.choose(choose, point=self._draw(), turn=self.turn, tried=self.tried)
                 if replica is not None:
                     if self.target is not target:
                         self.target = target
@@ -130,8 +131,10 @@ class Exchange:
 
     def _draw(self) -> float:
         """Return where this request falls between variants: a session's requests all fall on one point."""
-        session = bytes(self.peeked.prompt_cache_key)
-        return self.relay.rng() if session == _NO_SESSION else session_point(session)
+        if self.point < 0:
+            session = bytes(self.peeked.prompt_cache_key)
+            self.point = self.relay.rng() if session == _NO_SESSION else session_point(session)
+        return self.point
 
     def _hold(self, replica: LiveReplica) -> None:
         self.replica = replica

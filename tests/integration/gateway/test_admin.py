@@ -8,6 +8,7 @@ import pytest
 
 from penstock.routing.load import GatewayLoad
 from penstock.routing.snapshot import ReplicaState
+from penstock_gateway.load.poller import LoadPoller
 from tests.integration.gateway.conftest import PEPPER, Platform, PlatformFactory, body, until
 from tests.support.http import Answer, Client, get, post
 from tests.support.upstream import Out, Seen, default_handler
@@ -84,6 +85,17 @@ async def test_the_admin_token_guards_all_but_the_probes(start: PlatformFactory)
         assert refused.status == 401
         assert set(refused.json["error"]) == {"message", "type", "param", "code"}
         assert (await ask_admin(platform, path, key="secret")).status == 200
+    assert (await ask_admin(platform, "/readyz")).status == 200
+
+
+async def test_a_task_that_ends_by_a_defect_asks_for_a_new_process(start: PlatformFactory, monkeypatch):
+    async def broken(poller: LoadPoller) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(LoadPoller, "run", broken)
+    platform = await start("m.1")
+    answer = await ask_admin(platform, "/healthz")
+    assert (answer.status, answer.json) == (503, {"status": "the task 'load' has ended"})
     assert (await ask_admin(platform, "/readyz")).status == 200
 
 
