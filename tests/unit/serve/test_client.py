@@ -113,6 +113,26 @@ async def test_an_answer_that_is_not_json_is_worth_another_try(server):
             await client.status()
 
 
+async def test_a_status_is_the_same_object_until_something_of_it_changes(server):
+    async with ServeClient(server.url) as client:
+        server.answer = (
+            b'{"controller_health_metrics": {"uptime_s": 1.0}, "applications": {"a": {"status": "RUNNING"}}}'
+        )
+        first = await client.status()
+        server.answer = server.answer.replace(b"1.0", b"2.0")
+        assert await client.status() is first
+        server.answer = server.answer.replace(b"RUNNING", b"DELETING")
+        assert (await client.status()).applications["a"].status == "DELETING"
+
+
+async def test_a_token_that_changes_is_used_from_then_on(server):
+    async with ServeClient(server.url, "one") as client:
+        await client.status()
+        client.authenticate("two")
+        await client.status()
+    assert [seen[2] for seen in server.seen] == ["Bearer one", "Bearer two"]
+
+
 async def test_nobody_there_is_told_with_the_address():
     with serving() as server:
         url = server.url
