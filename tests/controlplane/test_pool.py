@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from penstock_kube.resources import ENDPOINT_SLICES, MODELS, RAY_CLUSTERS, Key
 from tests.support.kuberay import kuberay
 from tests.support.kuberay_crds import definitions
 from tests.support.pools import CLASS, pools, until
-from tests.support.serve_api import Behaviour, serve_api
+from tests.support.serve_api import Behaviour, Load, serve_api
 
 pytestmark = [pytest.mark.anyio, pytest.mark.controlplane]
 
@@ -223,3 +224,51 @@ async def test_traffic_moves_to_a_second_cluster_when_it_serves(api, ray, serve,
         assert min(fewest) >= 1
         assert old not in pool.endpoints()
         assert pool.ready("llama") == 1
+
+
+async def test_somebody_elses_count_is_the_new_target(pool):
+    await pool.model("llama", scaling={"maxReplicas": 3})
+    await until(lambda: pool.ready("llama") == 1)
+    scale = {"spec": {"replicas": 2}}
+    await pool.kube.merge_patch(MODELS, pool.namespace, "llama", scale, subresource="scale")
+    await until(lambda: pool.ready("llama") == 2, what=lambda: pool.view("llama"))
+
+
+async def test_pressure_adds_a_replica_and_says_why(pool, serve):
+    await pool.model("llama", scaling={"maxReplicas": 2, "panicWindowSeconds": 2})
+    await until(lambda: pool.ready("llama") == 1 and pool.endpoints())
+    [variant] = {item["metadata"]["annotations"]["penstock.dev/variant"] for item in pool.slices()}
+    full = Load(kv_usage=0.97, running=16, waiting=40, preemptions=30)
+
+    def press():
+        full.preemptions += 5
+        full.prompt_tokens += 2000
+        full.generation_tokens += 500
+        pool.gateway.arrived["llama"] = pool.gateway.arrived.get("llama", 0) + 5
+        return pool.ready("llama") == 2
+
+    serve.engines.loads[variant] = full
+    await until(press, within_s=60.0, what=lambda: pool.view("llama").decision)
+    moved = [one for one in pool.controller.decisions(pool.namespace, "llama") if one.target_after == 2]
+    assert moved
+    assert moved[0].reason
+
+
+async def test_the_next_leader_takes_over_what_runs(api, ray, serve, tmp_path):
+    namespace = f"pool-{secrets.token_hex(4)}"
+    async with pools(api.kubeconfig(), namespace, serve.url, tmp_path / "a") as first:
+        await first.model("llama")
+        await first.model("other")
+        await until(lambda: len(first.endpoints()) == 2)
+        names = {replica.id: name for name in ("llama", "other") for replica in first.view(name).replicas}
+    simulated = serve.run(lambda: serve.serve(namespace))
+    puts = serve.run(lambda: len(simulated.puts))
+    lost = next(replica for replica, name in names.items() if name == "other")
+    serve.run(lambda: simulated.kill_replica(lost, time.time()))
+    async with pools(api.kubeconfig(), namespace, serve.url, tmp_path / "b") as second:
+        await until(lambda: second.ready("llama") == 1 and second.ready("other") == 1)
+        await until(lambda: lost not in second.endpoints() and len(second.endpoints()) == 2)
+        assert names.keys() - {lost} < second.endpoints().keys()
+        ends = [(event["replica"], event["cause"]) for event in second.events() if event["kind"] == "End"]
+        assert ends == [(lost, "EndedUnseen")]
+    assert serve.run(lambda: len(simulated.puts)) == puts
