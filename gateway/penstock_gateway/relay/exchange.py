@@ -156,6 +156,7 @@ class Exchange:
             connection.release()
             self._release()
             self.connects += 1
+            self.tried += (replica.id,)
             self.attempt()
         else:
             self._send(connection)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from penstock.routing.snapshot import ReplicaState, VariantShare
+from penstock.routing.snapshot import ReplicaState, RoutingSnapshot, VariantShare
 from penstock_gateway.relay.upstream import Pool
 from tests.integration.gateway.conftest import PlatformFactory, body, until
 from tests.integration.gateway.test_faults import only_inference
@@ -98,6 +98,29 @@ async def test_a_replica_that_began_to_drain_while_it_was_connected_to_gets_noth
     assert (len(platform.upstreams["m.1"].requests), len(platform.upstreams["m.2"].requests)) == (0, 1)
     assert not platform.gateway.relay.tally.retries
     assert platform.gateway.fleet.replicas["m.1"].in_flight == 0
+
+
+async def test_a_replica_that_went_while_it_was_connected_to_gets_nothing_and_the_client_an_answer(
+    start: PlatformFactory, monkeypatch: pytest.MonkeyPatch
+):
+    platform = await start("m.1")
+    gate, asked = asyncio.Event(), asyncio.Event()
+    connect = Pool._connect
+
+    async def gated(pool, on_connected, on_failed):
+        asked.set()
+        await gate.wait()
+        await connect(pool, on_connected, on_failed)
+
+    monkeypatch.setattr(Pool, "_connect", gated)
+    client = await platform.connect()
+    await client.send(post(CHAT, body()))
+    await asked.wait()
+    platform.gateway.apply(RoutingSnapshot(version=9))
+    gate.set()
+    answer = await client.answer()
+    assert (answer.status, answer.error["code"]) == (503, "no_replica")
+    assert not platform.upstreams["m.1"].requests
 
 
 async def test_shares_move_traffic_between_variants_and_sessions_stay(start: PlatformFactory):
