@@ -44,12 +44,14 @@ from penstock_operator.reports import Reports
 from penstock_operator.route.build import build as build_routes
 from penstock_operator.route.names import NameBook
 from penstock_operator.route.publications import Publications
+from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.manager import Manager
 from penstock_operator.runtime.metrics import RuntimeMetrics
 from penstock_operator.settings import Settings
 from penstock_operator.tenant.build import build as build_tenants
 from penstock_operator.tenant.keyring import Keyring
 from penstock_operator.typed import TypedWorld
+from penstock_operator.weights.build import build as build_weights
 from penstock_operator.world import World
 from penstock_usage.metrics import ShipperCollector
 
@@ -135,15 +137,24 @@ class Operator:
             spool=spool,
             report=lambda: None if reports is None else reports.newest,
         )
+        weights = build_weights(self.world, leader, settings, typed.models, metrics=metrics)
+        self._weights = None if weights is None else weights.controller
+
+        def extra(key: Key) -> tuple[Condition, ...]:
+            downloads = () if self._weights is None else self._weights.conditions(key)
+            return (*names.adapter_conditions(key), *downloads)
+
         model = ModelController(
             leader,
             self.world,
             recorder,
             typed.models,
             status_period_s=settings.status_period_s,
-            extra=names.adapter_conditions,
+            extra=extra,
             observer=metrics,
         )
+        if self._weights is not None:
+            self._weights.on_change(model.controller.queue.add)
         names.on_change(lambda key: _look_again(model, key))
         parts = (
             build_accelerators(self.world, leader, settings, metrics=metrics),
@@ -160,6 +171,7 @@ class Operator:
                 )
                 for build in (build_routes, build_tenants)
             ),
+            *(() if weights is None else (weights.part,)),
         )
         self._shipper = _shipper(settings, spool)
         self._catalog = (
@@ -226,6 +238,8 @@ class Operator:
             await self.manager.run()
         finally:
             await self.pools.close()
+            if self._weights is not None:
+                await self._weights.close()
             self._spool.close()
             if self._shipper is not None and shipping is not None:
                 left_bytes = 0 if shipping.done() else await self._shipper.flush(self._flush_s)

@@ -48,6 +48,12 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.engine.cache.claim }}
+# Downloads of weights into the cache, ahead of the replicas that need them.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+{{- end }}
 {{- end }}
 
 {{/* The operator, over the cluster, when it serves all namespaces. */}}

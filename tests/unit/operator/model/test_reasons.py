@@ -12,11 +12,13 @@ CAMEL = re.compile(r"(?:[A-Z][a-z]+)+")
 SOURCES = {
     *(CONTROL / f"{name}.py" for name in ("conditions", "fit", "prepared", "rollout")),
     OPERATOR / "model/prepare.py",
+    OPERATOR / "weights/plan.py",
     *(OPERATOR / "pool" / f"{name}.py" for name in ("clusters", "roster", "troubles", "verdict", "views")),
 }
 """Modules that give conditions their reasons."""
 NO_REASONS = {
-    "True",
+    *("True", "False", "WeightsReady"),
+    *("Never", "OnRootMismatch", "RuntimeDefault", "FailJob", "In", "Complete"),  # fields of Jobs
     *("Steady", "Surging", "Retiring", "Failed"),  # phases of a rollout
     *("CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImageInspectError", "ImagePullBackOff"),
     *("InvalidImageName", "PodScheduled", "ReplicaFailure", "RunContainerError"),  # Kubernetes' own
@@ -44,5 +46,10 @@ def test_the_reference_lists_what_the_code_says():
 
 def test_the_modules_that_are_read_are_all_that_make_obstacles():
     makers = re.compile(r"\b(?:Obstacle|Statement)\(\s*\w+=")
-    folders = [*(OPERATOR / "model").rglob("*.py"), *(OPERATOR / "pool").rglob("*.py"), *CONTROL.glob("*.py")]
+    folders = [
+        *(OPERATOR / "weights").rglob("*.py"),
+        *(OPERATOR / "model").rglob("*.py"),
+        *(OPERATOR / "pool").rglob("*.py"),
+        *CONTROL.glob("*.py"),
+    ]
     assert {path for path in folders if makers.search(path.read_text())} <= SOURCES
