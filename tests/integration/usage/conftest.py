@@ -34,6 +34,10 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+def _client() -> httpx2.Client:
+    return httpx2.Client(timeout=10, trust_env=False, verify=False)
+
+
 class LedgerProcess:
     """`python -m penstock_operator.ledger` over a database that outlives it."""
 
@@ -54,6 +58,7 @@ class LedgerProcess:
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._client = _client()
         self.port = 0
 
     def start(self, *, wait: bool = True) -> None:
@@ -73,6 +78,8 @@ class LedgerProcess:
             time.sleep(0.02)
 
     def kill(self) -> None:
+        self._client.close()
+        self._client = _client()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -86,7 +93,7 @@ class LedgerProcess:
         return code
 
     def get(self, path: str, **query: str) -> httpx2.Response:
-        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", params=query, timeout=10)
+        return self._client.get(f"http://127.0.0.1:{self.port}{path}", params=query)
 
 
 @pytest.fixture
