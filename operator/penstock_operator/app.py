@@ -180,10 +180,11 @@ class Operator:
         registry.register(ModelCollector(self.world, self.elector))
         self._flush_s = settings.flush_s
         self._spool = spool
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         if self._shipper is not None:
             registry.register(ShipperCollector(self._shipper))
-        promises = Promises(spool, is_leader=lambda: self.elector.is_leader, present=self.pools.present)
-        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [promises.run]
+            # Without a ledger that takes them, promises would only fill the disk.
+            beside.append(Promises(spool, is_leader=lambda: self.elector.is_leader, present=self.pools.present).run)
         if reports is not None:
             beside.append(reports.run)
         self.manager = Manager(

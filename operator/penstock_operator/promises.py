@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from penstock.cost.records import InFlightMark, ReplicaCensus
+from penstock.cost.records import InFlightMark, ReplicaCensus, SpoolLine
 from penstock.cost.spool import SpoolWriter
 
 _log = logging.getLogger(__name__)
@@ -16,6 +16,18 @@ _log = logging.getLogger(__name__)
 MARK_PERIOD_S: Final = 1.0
 CENSUS_PERIOD_S: Final = 30.0
 """How long at most the books go on paying for a replica that ended while nobody looked."""
+
+
+def emitter(spool: SpoolWriter) -> Callable[[SpoolLine], None]:
+    """Return what writes records into a spool, and stops no controller when the disk takes none."""
+
+    def emit(record: SpoolLine) -> None:
+        try:
+            spool.append(record)
+        except OSError as error:
+            _log.error("a record of money is lost, the spool cannot be written: %s: %s", error, record)
+
+    return emit
 
 
 class Promises:

@@ -22,6 +22,7 @@ from penstock_operator.pool.loads import Loads
 from penstock_operator.pool.mirrored import Mirrored
 from penstock_operator.pool.pool import Pool
 from penstock_operator.pool.shared import Classes, Shared
+from penstock_operator.promises import emitter
 from penstock_operator.route.names import NameBook
 from penstock_operator.runtime.controller import Controller, ReconcileObserver, Result
 from penstock_operator.settings import RayOptions, Settings
@@ -77,7 +78,7 @@ class PoolController:
             loads=self._loads,
             clusters=Mirrored(kube, world.ray_clusters),
             slices=Mirrored(kube, world.slices),
-            emit=spool.append,
+            emit=emitter(spool),
             report=report,
             clock=clock,
         )

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from penstock.cost.records import InFlightMark, ReplicaCensus, SpoolLine
+import pytest
+
+from penstock.cost.records import InFlightMark, ReplicaCensus, SpoolLine, UsageRecord
 from penstock.cost.spool import SpoolReader, SpoolWriter
-from penstock_operator.promises import CENSUS_PERIOD_S, Promises
+from penstock_operator.promises import CENSUS_PERIOD_S, Promises, emitter
+from tests.unit.cost.builders import usage
 
 
 def written(directory: Path) -> list[SpoolLine]:
@@ -32,3 +35,13 @@ def test_only_a_leader_promises_and_counts_only_what_it_has_seen_whole(tmp_path:
         ReplicaCensus(at_s=101, replicas=("a", "b")),
         ReplicaCensus(at_s=131, replicas=("a", "b")),
     ]
+
+
+def test_a_full_spool_stops_nobody_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with SpoolWriter(tmp_path, "operator", limit_bytes=300) as spool:
+        emit = emitter(spool)
+        for name in ("kept", "lost"):
+            emit(usage(name, 1, 2))
+    assert [line.id for line in written(tmp_path) if isinstance(line, UsageRecord)] == ["kept"]
+    assert "limit of 300 bytes" in caplog.text
+    assert "id='lost'" in caplog.text
