@@ -52,6 +52,7 @@ from penstock_operator.tenant.build import build as build_tenants
 from penstock_operator.tenant.keyring import Keyring
 from penstock_operator.typed import TypedWorld
 from penstock_operator.weights.build import build as build_weights
+from penstock_operator.weights.build import build_images
 from penstock_operator.world import World
 from penstock_usage.metrics import ShipperCollector
 
@@ -158,6 +159,7 @@ class Operator:
         names.on_change(lambda key: _look_again(model, key))
         parts = (
             build_accelerators(self.world, leader, settings, metrics=metrics),
+            build_images(self.world, leader, settings, typed.models, metrics=metrics),
             *(
                 build(
                     self.world,

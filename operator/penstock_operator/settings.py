@@ -53,6 +53,9 @@ class RayOptions(BaseModel):
     """How long the Ray autoscaler keeps a worker pod that no replica uses."""
     cache_claim: str | None = None
     """PersistentVolumeClaim with downloaded weights, in each namespace; it goes before `cache_host_path`."""
+    pull_ahead: bool = True
+    """Whether engine images are pulled onto the nodes of a class before a replica needs them, by a DaemonSet for each
+    class that has a node selector."""
     cache_host_path: str | None = None
     """Folder on each node for downloaded weights; a pod's own disk when both are None."""
 

@@ -13,7 +13,7 @@ from penstock.api.crd import CRD_KINDS, custom_resource_definition
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import SystemClock
 from penstock_kube.config import Access
-from penstock_kube.resources import JOBS, MODELS, PODS, Key
+from penstock_kube.resources import ACCELERATOR_CLASSES, DAEMON_SETS, JOBS, MODELS, PODS, Key
 from penstock_operator.part import mirror
 from penstock_operator.pool.names import MANAGED_SELECTOR
 from penstock_operator.settings import RayOptions, Settings
@@ -170,3 +170,40 @@ def test_nothing_is_downloaded_ahead_without_a_claim():
     unused = {field.name: Mirror(MODELS, ()) for field in dataclasses.fields(World) if field.name[0] != "_"}
     world = World(**unused)
     assert weights_build.build(world, None, Settings(), TypedWorld.of(world).models) is None
+
+
+async def test_images_are_pulled_where_a_class_selects_nodes_and_no_longer_than_a_model_needs_them(api):
+    async with KubeClient(Access(str(api.kubeconfig())), field_manager="penstock-operator") as client:
+        unused = {field.name: Mirror(MODELS, ()) for field in dataclasses.fields(World) if field.name[0] != "_"}
+        mirrors = {
+            "models": mirror(client, MODELS, [NAMESPACE]),
+            "classes": mirror(client, ACCELERATOR_CLASSES, ()),
+        }
+        world = World(**(unused | mirrors))
+        settings = Settings(namespace=NAMESPACE, watch_namespaces=(NAMESPACE,))
+        part = weights_build.build_images(world, client, settings, TypedWorld.of(world).models)
+        work = [controller.run for controller in part.controllers]
+        work += [r.run for each in (*mirrors.values(), *part.mirrors) for r in each.reflectors]
+        tasks = [asyncio.create_task(each()) for each in work]
+        spec = {"vendor": "nvidia", "memory": "80Gi", "nodeSelector": {"gpu": "tried"}}
+        await client.create(ACCELERATOR_CLASSES, {"metadata": {"name": "pulled"}, "spec": spec})
+        spec = {"source": "file:///x", "accelerator": "pulled:1"}
+        await client.create(MODELS, {"metadata": {"namespace": NAMESPACE, "name": "llama"}, "spec": spec})
+
+        async def count():
+            return len((await client.list(DAEMON_SETS, NAMESPACE)).items)
+
+        await _reaches(count, 1)
+        await client.delete(MODELS, *KEY)
+        await _reaches(count, 0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.delete(ACCELERATOR_CLASSES, "", "pulled")
+
+
+async def _reaches(count, wanted, within_s=15.0):
+    deadline_s = time.monotonic() + within_s
+    while (found := await count()) != wanted:
+        assert time.monotonic() < deadline_s, found
+        await asyncio.sleep(0.05)
