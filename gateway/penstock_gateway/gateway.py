@@ -25,8 +25,8 @@ from penstock_gateway.metering.marks import MARK_PERIOD_S, mark_of
 from penstock_gateway.metering.meter import Meter
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.drain import Connections
+from penstock_gateway.relay.pool import LATE_S
 from penstock_gateway.relay.server import ClientConnection
-from penstock_gateway.relay.upstream import LATE_S
 from penstock_gateway.settings import Settings
 from penstock_gateway.tenants.directory import TenantDirectory
 from penstock_usage.settings import RedisUrl

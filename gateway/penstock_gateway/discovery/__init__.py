@@ -1,1 +1,1 @@
-"""Where requests can go: the routing snapshot, read from its file and made into the live fleet."""
+"""Where requests can go: the routing snapshot, from a file or from a cluster, made into the live fleet."""

@@ -9,7 +9,7 @@ from penstock.routing.load import ModelLoad
 from penstock.routing.pick import split
 from penstock.routing.snapshot import CompiledRoute, Replica, RoutingSnapshot
 from penstock_gateway.discovery.live import LiveModel, LiveReplica, Target, place_of
-from penstock_gateway.relay.upstream import Pool
+from penstock_gateway.relay.pool import Pool
 
 _GOLDEN: Final = 0.6180339887498949
 """Multiples of the golden ratio, modulo 1, fall evenly into [0, 1) however many are taken."""

@@ -8,7 +8,7 @@ from penstock.engines import Engine, UnknownEngineError, get_engine
 from penstock.routing.load import ModelLoad
 from penstock.routing.pick import Shares
 from penstock.routing.snapshot import Replica, ReplicaState, ServedModel, Task
-from penstock_gateway.relay.upstream import Pool
+from penstock_gateway.relay.pool import Pool
 
 logger = logging.getLogger(__name__)
 

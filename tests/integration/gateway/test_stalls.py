@@ -6,7 +6,7 @@ import time
 import pytest
 
 from penstock.routing.snapshot import ReplicaState, RoutingSnapshot, VariantShare
-from penstock_gateway.relay.upstream import Pool
+from penstock_gateway.relay.pool import Pool
 from tests.integration.gateway.conftest import PlatformFactory, body, until
 from tests.integration.gateway.test_faults import only_inference
 from tests.support.http import Client, post

@@ -8,7 +8,8 @@ from penstock.routing.load import ModelLoad
 from penstock.routing.snapshot import Replica, ServedModel
 from penstock_gateway.discovery.live import LiveModel, LiveReplica
 from penstock_gateway.load.fetch import FetchError, fetch
-from penstock_gateway.relay.upstream import Pool, UpstreamConnection
+from penstock_gateway.relay.pool import Pool
+from penstock_gateway.relay.upstream import UpstreamConnection
 
 pytestmark = pytest.mark.anyio
 
