@@ -53,7 +53,7 @@ def arguments(request, breakable, helm):
     breakable.apply("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", ray_cluster)
     for name in (HOME, SERVED):
         breakable.apply("/api/v1/namespaces", obj("v1", "Namespace", name))
-    values = ("--set", MODES[request.param])
+    values = ("--set", f"{MODES[request.param]},engine.cache.claim=weights")
     with rights_of(breakable, helm, HOME, *values):
         wait_for(partial(served, breakable))
         breakable.apply(f"{PENSTOCK}/acceleratorclasses", CLASS)
@@ -120,7 +120,7 @@ def refused_calls(page):
     ]
 
 
-def test_operator_gateway_and_release_are_refused_nothing(breakable, start):
+def test_operator_gateway_and_release_are_refused_nothing(breakable, helm, arguments, start):
     operator_port, data_port, admin_port = free_ports(3)
     operator, log = start(
         "Deployment/penstock-operator", "penstock_operator", "PENSTOCK_OPERATOR_", **operator_options(operator_port)
@@ -176,11 +176,19 @@ def test_operator_gateway_and_release_are_refused_nothing(breakable, start):
             except AssertionError:
                 pytest.fail(gateway_log.read_text()[-6000:])
             assert "forbidden" not in gateway_log.read_text().lower()
+            test = next(each for each in helm.render(*arguments, namespace=HOME) if each["kind"] == "Pod")
+            (container,) = test["spec"]["containers"]
+            script = container["command"][-1].replace(
+                f"http://penstock-gateway.{HOME}.svc:80", f"http://127.0.0.1:{data_port}"
+            )
+            tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+            assert tried.returncode == 0, tried.stderr
+            assert "/v1/models 401" in tried.stdout, "a Tenant has a key, and helm test has none"
         page = client.get(f"http://127.0.0.1:{operator_port}/metrics").text
         assert refused_calls(page) == []
         assert "penstock_operator_api_call_seconds_count" in page
         assert "forbidden" not in log.read_text().lower()
-    assert operator.returncode == 0
+    assert operator.returncode == 0, log.read_text()[-6000:]
     release, release_log = start(
         "Job/penstock-release",
         "penstock_operator.release",

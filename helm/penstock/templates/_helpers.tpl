@@ -203,3 +203,8 @@ spec:
       {{- include "penstock.selectorLabels" . | nindent 6 }}
 {{- end }}
 {{- end }}
+
+{{/* What a command of curl needs beside the address. */}}
+{{- define "penstock.keyHeader" -}}
+{{- if not .Values.gateway.anonymousTenant }}-H "Authorization: Bearer $KEY"{{ end }}
+{{- end }}

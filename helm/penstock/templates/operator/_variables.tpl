@@ -37,6 +37,8 @@
   value: {{ .head.memory | quote }}
 - name: PENSTOCK_OPERATOR_RAY__IDLE_TIMEOUT_S
   value: {{ .idleTimeoutSeconds | quote }}
+- name: PENSTOCK_OPERATOR_RAY__PULL_AHEAD
+  value: {{ .pullAhead | quote }}
 {{- with .cache.claim }}
 - name: PENSTOCK_OPERATOR_RAY__CACHE_CLAIM
   value: {{ . | quote }}
