@@ -8,7 +8,7 @@ import pytest
 
 from penstock.api.crd import CRD_KINDS, custom_resource_definition
 from penstock_kube.config import Access
-from penstock_kube.resources import ENDPOINT_SLICES, MODELS, RAY_CLUSTERS, Key
+from penstock_kube.resources import ENDPOINT_SLICES, MODELS, PODS, RAY_CLUSTERS, Key
 from tests.support.kuberay import kuberay
 from tests.support.kuberay_crds import definitions
 from tests.support.pools import CLASS, pools, until
@@ -272,3 +272,40 @@ async def test_the_next_leader_takes_over_what_runs(api, ray, serve, tmp_path):
         ends = [(event["replica"], event["cause"]) for event in second.events() if event["kind"] == "End"]
         assert ends == [(lost, "EndedUnseen")]
     assert serve.run(lambda: len(simulated.puts)) == puts
+
+
+async def test_a_pod_that_is_being_deleted_gets_nothing_new(pool):
+    await pool.model("llama")
+    await until(lambda: pool.ready("llama") == 1 and pool.endpoints())
+    [replica] = pool.view("llama").replicas
+    labels = {"app.kubernetes.io/managed-by": "penstock", "penstock.dev/model": "llama"}
+    metadata = {"namespace": pool.namespace, "name": "worker", "labels": labels, "finalizers": ["example.com/held"]}
+    spec = {"containers": [{"name": "engine", "image": "engine"}], "automountServiceAccountToken": False}
+    await pool.kube.apply(PODS, {"metadata": metadata, "spec": spec})
+    status = {"podIP": replica.address, "podIPs": [{"ip": replica.address}]}
+    await pool.kube.merge_patch(PODS, pool.namespace, "worker", {"status": status}, subresource="status")
+    assert pool.endpoints() == {replica.id: True}
+    await pool.kube.delete(PODS, pool.namespace, "worker")
+    await until(lambda: pool.endpoints() == {replica.id: False}, what=pool.endpoints)
+    await pool.kube.merge_patch(PODS, pool.namespace, "worker", {"metadata": {"finalizers": None}})
+    await until(lambda: pool.endpoints() == {replica.id: True}, what=pool.endpoints)
+
+
+async def test_an_image_that_cannot_be_pulled_is_said(pool, serve):
+    serve.behave(pool.namespace, Behaviour(starving={"*"}, start_s=3600.0))
+    await pool.model("llama")
+    await until(lambda: pool.condition("llama", "Progressing")[1] == "Starting", what=lambda: pool.view("llama"))
+    labels = {"app.kubernetes.io/managed-by": "penstock", "penstock.dev/model": "llama"}
+    metadata = {"namespace": pool.namespace, "name": "worker", "labels": labels}
+    spec = {"containers": [{"name": "engine", "image": "engine"}], "automountServiceAccountToken": False}
+    await pool.kube.apply(PODS, {"metadata": metadata, "spec": spec})
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    container = {
+        "name": "engine", "image": "engine", "imageID": "", "ready": False, "restartCount": 0,
+        "state": {"waiting": waiting},
+    }  # fmt: skip
+    status = {"status": {"containerStatuses": [container]}}
+    await pool.kube.merge_patch(PODS, pool.namespace, "worker", status, subresource="status")
+    await until(
+        lambda: pool.condition("llama", "Degraded") == (True, "ImagePullFailed"), what=lambda: pool.view("llama")
+    )

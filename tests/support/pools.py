@@ -41,6 +41,7 @@ from penstock_operator.world import World
 from tests.support.serve_api import own_address
 
 NAMESPACES = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
+SERVICE_ACCOUNTS = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CLASS = "pool-cpu"
 
 
@@ -189,6 +190,8 @@ async def pools(kubeconfig: Path, namespace: str, dashboard_url: str, spool: Pat
 async def _ensure(kube: KubeClient, namespace: str) -> None:
     with contextlib.suppress(AlreadyExistsError):
         await kube.create(NAMESPACES, {"metadata": {"name": namespace}})
+        # As a controller-manager would, for pods.
+        await kube.create(SERVICE_ACCOUNTS, {"metadata": {"namespace": namespace, "name": "default"}})
     price = {"onDemandPerHour": "0.50", "spotPerHour": "0.20"}
     spec = {"vendor": "cpu", "resourceName": "cpu", "memory": "8Gi", "price": price}
     for _ in range(100):  # a definition that was just made is not served at once

@@ -6,7 +6,7 @@ Each look starts from what is observed, so that one that fails leaves nothing ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from penstock.control.brain import first_target
 from penstock.control.fleet import Fleet
@@ -62,9 +62,10 @@ class Pool:
         """Look, decide, and take a step; return whether there is anything left to look after."""
         now_s = self._shared.clock()
         roster = self._census.take()
+        pods = self._shared.world.pods.all(self.namespace)
         items = without_refused(roster.items, self._clusters.refused_groups)
         self._admit(items)
-        clusters = await self._keep_clusters(roster, now_s)
+        clusters = await self._keep_clusters(roster, pods, now_s)
         self._write(await self._sites.keep(clusters, self._clusters.created.__contains__))
         if self._sites.current is not None:
             items = self._sites.current.fleet.prepared(items)
@@ -77,10 +78,10 @@ class Pool:
         self._take_loads(roster)
         self._decide(items, carriers, now_s)
         desired = {site: self._desired(site, items, carriers, roster, now_s) for site in self._sites}
-        await self._publish(carriers, roster)
+        await self._publish(carriers, roster, pods)
         for site in looks:
             await site.reconcile(desired[site])
-        verdict = Verdict(self._shared.world.pods.all(self.namespace), clusters, self._clusters.obstacle, now_s)
+        verdict = Verdict(pods, clusters, self._clusters.obstacle, now_s)
         self._tell(roster, items, carriers, verdict, now_s)
         return not roster.is_empty or bool(clusters) or bool(self._publisher.current)
 
@@ -101,6 +102,7 @@ class Pool:
             self._asked.pop(name, None)
             self._attention.forget(name)
             self.decisions.forget(name)
+            self._shared.preparations.forget(self.namespace, name)
         for item in items:
             name, asked = item.model.name, item.model.spec.replicas
             ours = self._shared.world.scaled(Key(self.namespace, name))
@@ -109,7 +111,7 @@ class Pool:
                 state.target, state.cause = first_target(item.model), "Manual"
             self._asked[name] = asked
 
-    async def _keep_clusters(self, roster: Roster, now_s: float) -> list[Object]:
+    async def _keep_clusters(self, roster: Roster, pods: Sequence[Object], now_s: float) -> list[Object]:
         """Make and remove RayClusters; return those that there are."""
         is_wanted = any(item.applications for item in roster.items)
         runs = any(site.has_any(name) for site in self._sites for name in roster.generations)
@@ -117,7 +119,7 @@ class Pool:
         try:
             if is_wanted or runs:
                 used = frozenset() if current is None else current.used_groups
-                await self._clusters.keep(roster.groups, used, self._shared.world.pods.all(self.namespace), now_s)
+                await self._clusters.keep(roster.groups, used, pods, now_s)
             for cluster in self._clusters.all:
                 site = self._sites.get(cluster["metadata"]["name"])
                 if site is not None and not (site is current and is_wanted) and _is_done(site, cluster, roster):
@@ -169,7 +171,7 @@ class Pool:
             return site.plan(items, roster.invalid, now_s)
         return site.hold([item for item in items if carriers.get(item.model.name) is site], roster.invalid)
 
-    async def _publish(self, carriers: Mapping[str, Site], roster: Roster) -> None:
+    async def _publish(self, carriers: Mapping[str, Site], roster: Roster, pods: Iterable[Object]) -> None:
         """Tell gateways of the replicas; not before every cluster has been looked at, or some would be missing."""
         if self._sites.is_blind:
             return
@@ -179,18 +181,9 @@ class Pool:
             weights |= site.weights
         self._settle(lives, roster)
         try:
-            await self._publisher.publish(lives, leaving | self._on_ending_pods(lives), weights)
+            await self._publisher.publish(lives, leaving | _on_ending_pods(lives, pods), weights)
         except (StatusError, UnreachableError) as error:
             _log.warning("%s: replicas could not be published: %s", self.namespace, error)
-
-    def _on_ending_pods(self, lives: Iterable[Life]) -> set[str]:
-        """Return the replicas in pods that are being deleted: a node is drained, or somebody deleted the pod."""
-        ending = {
-            (pod.get("status") or {}).get("podIP")
-            for pod in self._shared.world.pods.all(self.namespace)
-            if pod["metadata"].get("deletionTimestamp")
-        }
-        return {life.id for life in lives if life.address in ending}
 
     def _settle(self, lives: Iterable[Life], roster: Roster) -> None:
         """Write the end of replicas that an earlier leader published and that ended while nobody looked."""
@@ -227,3 +220,9 @@ def _is_done(site: Site, cluster: Object, roster: Roster) -> bool:
     if roster.is_empty and (site.dashboard.problem is not None or not is_head_ready(cluster)):
         return not site.fleet.lives
     return site.is_empty
+
+
+def _on_ending_pods(lives: Iterable[Life], pods: Iterable[Object]) -> set[str]:
+    """Return the replicas in pods that are being deleted: a node is drained, or somebody deleted the pod."""
+    ending = {(pod.get("status") or {}).get("podIP") for pod in pods if pod["metadata"].get("deletionTimestamp")}
+    return {life.id for life in lives if life.address in ending}
