@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.stage import Stage, stage
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +21,11 @@ def plane() -> Iterator[ControlPlane]:
 def breakable() -> Iterator[ControlPlane]:
     """A control plane whose parts a module's tests may stop, and must start again."""
     with control_plane() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Stage]:
+    """A cluster with two operator processes, for tests that break it and must mend it again."""
+    with stage() as running:
         yield running
