@@ -29,6 +29,8 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Counter, tokens found there."""
     kv_blocks: int | None = None
     block_tokens: int | None = None
+    started_s: float | None = None
+    """When the replica's process began, by its own machine's clock (Unix seconds); None when it does not say."""
 
     @property
     def kv_capacity_tokens(self) -> int | None:

@@ -128,6 +128,7 @@ class VLLMEngine:
             prefix_hits=int(hits),
             kv_blocks=kv_blocks,
             block_tokens=block_tokens,
+            started_s=page.total(b"process_start_time_seconds", default=0) or None,
         )
 
 

@@ -25,6 +25,7 @@ CAPTURED = EngineLoad(
     prefix_hits=256,
     kv_blocks=64,
     block_tokens=128,
+    started_s=1795476776.64,
 )
 
 REQUIRED = (
