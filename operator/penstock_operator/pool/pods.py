@@ -22,6 +22,9 @@ _END_S = 30
 _RAY_ENVIRONMENT: Final = {
     # Gateways talk to replicas, each on a port of its own, and to no proxy between.
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    # Serve keeps what the task that built an application returned, 120 kB. Above Ray's limit of 100 kB it lies in the
+    # object store of the worker that ran the task, and Ray's autoscaler never takes a worker with objects for idle.
+    "RAY_max_direct_call_object_size": "1000000",
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
 }

@@ -161,6 +161,7 @@ def test_a_models_own_template_is_merged_over_ours():
     assert engine["resources"]["limits"] == {"memory": "9Gi", "nvidia.com/gpu": "2"}
     assert {"name": "A", "value": "1"} in engine["env"]
     assert {"name": "RAY_SERVE_ENABLE_DIRECT_INGRESS", "value": "1"} in engine["env"]
+    assert {"name": "RAY_max_direct_call_object_size", "value": "1000000"} in engine["env"]
     assert beside["name"] == "beside"
     assert template["spec"]["tolerations"] == [{"key": "gpu"}, {"key": "mine"}]
     assert template["spec"]["nodeSelector"] == {"gpu": "h100"}
