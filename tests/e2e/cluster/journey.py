@@ -52,14 +52,14 @@ def serve_six_lines(user: User) -> None:
 
 def press_until_two(user: User) -> None:
     """Fill the KV cache from inside the cluster until a second worker pod serves; then calm down under streams."""
-    options = {"users": 100, "duration": 3600, "system_tokens": 300, "prompt_tokens": "400-800"}
-    with load(user, **options, output_tokens="300-700", bytes_per_token=1, ignore_eos=True):
+    options = {"users": 100, "duration": 3600, "system_tokens": 300, "prompt_tokens": "500-900"}
+    with load(user, **options, output_tokens="400-800", bytes_per_token=1, ignore_eos=True):
         user.wait_model("two replicas are wanted", lambda status: status.get("replicas", 0) >= 2, 180.0)
         user.models("under pressure")
         user.wait_model("two replicas serve", lambda status: status.get("readyReplicas", 0) == 2, COLD_START_S)
         assert len(user.workers()) == 2, "two replicas serve, but not in two worker pods"
         user.models("two replicas")
-    with user.long_streams("scaling down", STREAMS + 3) as streams:
+    with user.long_streams("scaling down", STREAMS + 1) as streams:
         user.wait_model("one replica is to go", lambda status: status.get("readyReplicas", 0) == 1, 180.0)
         user.record.say(f"  one replica drains, {streams.alive} streams alive")
         user.record.note(alive_at_drain=streams.alive)

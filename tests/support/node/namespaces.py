@@ -15,6 +15,10 @@ from pathlib import Path
 
 INIT = Path(__file__).with_name("init.py")
 CGROUPS = Path("/sys/fs/cgroup")
+WEIGHTS = {"cpu.shares": 8192, "cpu.weight": 800}
+"""By file: a node is many processes, and in one cgroup would together weigh as much as one of the host's."""
+PROGRAMS = "programs"
+"""The cgroup of the node's own programs, beside kubelet's: pods that want all processors must not starve them."""
 PACKAGES = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
@@ -103,18 +107,33 @@ def cgroup(name: str) -> Iterator[str]:
     Yields:
         Its path as kubelet's `cgroupRoot` takes it.
     """
-    roots = _hierarchies()
-    for root in roots:
-        (root / name).mkdir(exist_ok=True)
-        if (root / "cgroup.subtree_control").exists() and (root / "cgroup.controllers").read_text().strip():
-            for folder in (root, root / name):
+    tops = [root / name for root in _hierarchies()]
+    for top in tops:
+        (top / PROGRAMS).mkdir(parents=True, exist_ok=True)
+        if (top.parent / "cgroup.subtree_control").exists() and (top.parent / "cgroup.controllers").read_text().strip():
+            for folder in (top.parent, top):
                 wanted = " ".join(f"+{each}" for each in (folder / "cgroup.controllers").read_text().split())
                 (folder / "cgroup.subtree_control").write_text(wanted)
+        for folder in (top, top / PROGRAMS):
+            for file, weight in WEIGHTS.items():
+                if (folder / file).exists():
+                    (folder / file).write_text(str(weight))
     try:
         yield f"/{name}"
     finally:
-        for root in roots:
-            _remove(root / name)
+        for top in tops:
+            _remove(top)
+
+
+def join_programs(name: str) -> list[str]:
+    """Return a command line that goes before another and puts it into the cgroup of the node's programs."""
+    # By controller: with version 1, a process is in a cgroup of each.
+    joins = [f"echo $$ >{root / name / PROGRAMS / 'cgroup.procs'}" for root in _hierarchies() if _shares(root / name)]
+    return ["sh", "-ec", f'{"; ".join(joins)}; exec "$@"', "sh"]
+
+
+def _shares(folder: Path) -> bool:
+    return any((folder / PROGRAMS / file).exists() for file in WEIGHTS)
 
 
 def _hierarchies() -> list[Path]:

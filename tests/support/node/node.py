@@ -21,13 +21,14 @@ from tests.support.control_plane import Part
 from tests.support.node import credentials, images
 from tests.support.node.credentials import NODE_NAME, Credentials
 from tests.support.node.init import ADDRESS
-from tests.support.node.namespaces import Namespaces, cgroup, namespaces
+from tests.support.node.namespaces import Namespaces, cgroup, join_programs, namespaces
 from tests.support.node.programs import CONTAINERD_SOCKET, Folders, Programs
 
 COREDNS_RULES = (
     {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"]},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
 )
+CGROUP = "penstock-node"
 PREFIX = "penstock-node-"
 FETCH = "import sys, urllib.request as u; print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=5).status)"
 
@@ -126,9 +127,8 @@ class Node:
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a program within the node; it ends with the node."""
-        part = Part(
-            name, self.enter("env", *_assignments(self.environment()), *command), self.folders.logs / f"{name}.log"
-        )
+        within = self.enter("env", *_assignments(self.environment()), *command)
+        part = Part(name, [*join_programs(CGROUP), *within], self.folders.logs / f"{name}.log")
         part.start()
         self.parts.append(part)
 
@@ -162,7 +162,7 @@ def node(logs: Path, layouts: Sequence[images.Layout] = ()) -> Iterator[Node]:
             shutil.rmtree(left, ignore_errors=True)
         volatile = Path(tempfile.mkdtemp(prefix=PREFIX))
         ending.callback(shutil.rmtree, volatile, ignore_errors=True)
-        root = ending.enter_context(cgroup("penstock-node"))
+        root = ending.enter_context(cgroup(CGROUP))
         within = ending.enter_context(namespaces())
         folders = Folders(volatile, logs, store)
         made = Node(within, credentials.create(volatile), folders)
