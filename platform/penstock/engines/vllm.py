@@ -128,7 +128,7 @@ class VLLMEngine:
             prefix_hits=int(hits),
             kv_blocks=kv_blocks,
             block_tokens=block_tokens,
-            started_s=page.total(b"process_start_time_seconds", default=0) or None,
+            started_s=_started_s(page),
         )
 
 
@@ -167,6 +167,14 @@ def _kv_cache(page: MetricsPage) -> tuple[int | None, int | None]:
         blocks += _whole(info.get("num_gpu_blocks_override")) or _whole(info.get("num_gpu_blocks")) or 0
         block_tokens = _whole(info.get("block_size")) or block_tokens
     return blocks or None, block_tokens
+
+
+def _started_s(page: MetricsPage) -> float | None:
+    """Return when the process began; a page without it, or with nonsense there, says all else as well."""
+    try:
+        return page.total(b"process_start_time_seconds", default=0) or None
+    except ValueError:
+        return None
 
 
 def _whole(text: str | None) -> int | None:

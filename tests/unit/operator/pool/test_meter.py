@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +52,7 @@ def test_a_first_answer_is_written_at_once_and_later_ones_every_ten_seconds():
 def test_the_last_sight_of_a_replica_is_always_written(times_s: list[float]):
     told = metered(times_s)
     assert told[-1].seen_s == times_s[-1]
-    assert all(later.seen_s > earlier.seen_s for earlier, later in zip(told, told[1:], strict=False))
+    assert all(later.seen_s > earlier.seen_s for earlier, later in pairwise(told))
 
 
 def test_an_engine_that_does_not_say_when_it_began_is_not_metered():
