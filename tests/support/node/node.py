@@ -163,11 +163,19 @@ def node(logs: Path, layouts: Sequence[images.Layout] = ()) -> Iterator[Node]:
         volatile = Path(tempfile.mkdtemp(prefix=PREFIX))
         ending.callback(shutil.rmtree, volatile, ignore_errors=True)
         root = ending.enter_context(cgroup(CGROUP))
+        parts: list[Part] = []
+        ending.callback(_collect, parts)
         within = ending.enter_context(namespaces())
         folders = Folders(volatile, logs, store)
-        made = Node(within, credentials.create(volatile), folders)
+        made = Node(within, credentials.create(volatile), folders, parts)
         _start(made, Programs(folders, made.credentials, root), layouts)
         yield made
+
+
+def _collect(parts: Sequence[Part]) -> None:
+    """Wait for the programs, which ended with their namespaces."""
+    for part in parts:
+        part.stop(kill=True)
 
 
 def _start(node: Node, programs: Programs, layouts: Sequence[images.Layout]) -> None:
