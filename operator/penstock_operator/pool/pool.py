@@ -22,6 +22,7 @@ from penstock_operator.pool.attention import Attention
 from penstock_operator.pool.cluster import is_head_ready
 from penstock_operator.pool.clusters import Clusters
 from penstock_operator.pool.decisions import Decisions
+from penstock_operator.pool.meter import Meter
 from penstock_operator.pool.publisher import Publisher
 from penstock_operator.pool.roster import Census, Roster, without_refused
 from penstock_operator.pool.shared import Shared
@@ -46,6 +47,7 @@ class Pool:
         self._clusters = Clusters(namespace, shared.settings.ray, shared.clusters)
         self._publisher = Publisher(namespace, shared.slices, shared.loads)
         self._views = Views(shared.world, namespace, period_s=shared.settings.status_period_s)
+        self._meter = Meter(shared.emit)
         self._base = Fleet()
         """Models of which nothing runs anywhere."""
         self._sites = Sites(namespace, self._clusters.name, shared, self._base, self._publisher.route_away)
@@ -133,6 +135,7 @@ class Pool:
             self._shared.emit(event(step, str(step.life.application.usd_per_hour)))
             if step.kind is ReplicaEventKind.END:
                 self._views.forget_replica(step.life.id)
+                self._meter.forget(step.life.id)
 
     def _take_loads(self, roster: Roster) -> None:
         loads, since_s, lives = self._shared.loads, self._read_s, self._sites.lives
@@ -146,6 +149,9 @@ class Pool:
             self._base.window.engine(replica, reading.load, reading.at_s)
             self._read_s = max(self._read_s, reading.at_s)
         self._views.take(readings)
+        for life in lives:
+            if (answer := readings.get(life.id)) is not None:
+                self._meter.take(life, answer)
 
     def _decide(self, items: Iterable[Prepared], carriers: Mapping[str, Site], now_s: float) -> None:
         for item in items:

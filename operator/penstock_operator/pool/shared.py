@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from penstock.api.accelerator_class import AcceleratorClass
-from penstock.cost.records import ReplicaEvent
+from penstock.cost.records import SpoolLine
 from penstock.cost.report import CostReport
 from penstock_kube.client import KubeClient
 from penstock_operator.model.prepare import Preparations
@@ -54,8 +54,8 @@ class Shared:
     loads: Loads
     clusters: Mirrored
     slices: Mirrored
-    emit: Callable[[ReplicaEvent], None]
-    """Writes a replica event into the spool."""
+    emit: Callable[[SpoolLine], None]
+    """Writes a record of money into the spool."""
     report: Callable[[], CostReport | None]
     """Returns the newest cost report, if anybody has one."""
     clock: Callable[[], float]
