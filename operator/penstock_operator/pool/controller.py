@@ -10,6 +10,7 @@ from typing import Final
 
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.model import Model, Placement
+from penstock.catalog import accelerator_classes
 from penstock.cost.report import CostReport
 from penstock.cost.spool import SpoolWriter
 from penstock.scaling.decision import Decision
@@ -72,7 +73,10 @@ class PoolController:
             world=world,
             typed=typed,
             names=names,
-            classes=Classes(Typed(AcceleratorClass, world.classes)),
+            # Who may not create the catalog's classes in the cluster goes by them all the same.
+            classes=Classes(
+                Typed(AcceleratorClass, world.classes), accelerator_classes() if settings.watch_namespaces else ()
+            ),
             preparations=Preparations(settings.ray, _labels(settings.ray)),
             settings=settings,
             loads=self._loads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from penstock.api.accelerator_class import AcceleratorClass
@@ -19,10 +19,16 @@ from penstock_operator.world import World
 
 
 class Classes:
-    """All AcceleratorClasses by name, in one mapping for as long as none of them changes."""
+    """All AcceleratorClasses by name, in one mapping for as long as none of them changes.
 
-    def __init__(self, typed: Typed[AcceleratorClass]) -> None:
+    Args:
+        typed: Those that the cluster has.
+        builtin: Those that stand in where the cluster has none of their name.
+    """
+
+    def __init__(self, typed: Typed[AcceleratorClass], builtin: Iterable[AcceleratorClass] = ()) -> None:
         self._typed = typed
+        self._builtin = {item.name: item for item in builtin}
         self._known: Mapping[str, AcceleratorClass] | None = None
         for reflector in typed.mirror.reflectors:
             reflector.add_handler(lambda _: self._forget())
@@ -30,13 +36,16 @@ class Classes:
     def all(self) -> Mapping[str, AcceleratorClass]:
         """Return them."""
         if self._known is None:
-            self._known = {item.name: item for item in self._typed.all()}
+            self._known = self._all()
         return self._known
+
+    def _all(self) -> dict[str, AcceleratorClass]:
+        return self._builtin | {item.name: item for item in self._typed.all()}
 
     def _forget(self) -> None:
         before = self._known
         # Heartbeats of a class's status are no change of it.
-        if before is not None and before != {item.name: item for item in self._typed.all()}:
+        if before is not None and before != self._all():
             self._known = None
 
 
