@@ -147,7 +147,10 @@ class Controller:
             _log.info("%s %s: %s; again in %.1f s", self.name, key, error, delay_s)
             return "conflict"
         except NotLeaderError:
-            return "refused"  # the leader's own task ends this process's work
+            # Perhaps only in doubt: a process that was frozen may yet renew its lease, and must not have forgotten a
+            # key by then. If leadership is gone, the leader's own task ends this process's work.
+            self.queue.add_failed(key)
+            return "refused"
         except KubeError as error:
             delay_s = self.queue.add_failed(key, at_least_s=error.retry_after_s or 0.0)
             _log.warning("%s %s: %s; again in %.1f s", self.name, key, error, delay_s)

@@ -87,11 +87,13 @@ async def test_a_failure_is_tried_again_at_its_time(bench, error, outcome, secon
     assert len(bench.calls) == 2
 
 
-async def test_without_leadership_nothing_is_tried_again(bench):
-    bench.script[A] = [NotLeaderError("lost")]
+async def test_a_key_met_while_leadership_was_in_doubt_is_not_forgotten(bench):
+    bench.script[A] = [NotLeaderError("in doubt")]
     bench.controller.queue.add(A)
-    await bench.clock.advance(600.0)
+    await bench.clock.advance(0.9)
     assert bench.outcomes.seen == ["refused"]
+    await bench.clock.advance(0.2)
+    assert bench.outcomes.seen == ["refused", "ok"]
 
 
 async def test_a_broken_object_does_not_hold_up_others(bench):
