@@ -14,6 +14,7 @@ from penstock.cost.spool import SpoolWriter
 from penstock.routing.load import GatewayLoad
 from penstock.routing.snapshot import RoutingSnapshot
 from penstock_gateway.admin.server import AdminServer
+from penstock_gateway.admin.token import AdminToken
 from penstock_gateway.clock import Clock
 from penstock_gateway.discovery.file import SnapshotFile
 from penstock_gateway.discovery.fleet import Fleet
@@ -60,6 +61,7 @@ class Gateway:
         self.shipper = _shipper(settings, self._spool)
         self.fleet = Fleet(connect_s=settings.deadlines.connect_s)
         self.ejections = Ejections(settings.retries)
+        self.admin_token = AdminToken(settings.admin_token, settings.admin_token_file)
         clock = Clock()
         self.relay = Relay(
             settings=settings,
@@ -68,6 +70,7 @@ class Gateway:
             tenants=TenantDirectory(RoutingSnapshot(), None, now_s=time.monotonic()),
             meter=Meter(self._spool, clock, log_access=log_entry if settings.access_log else None),
             ejector=self.ejections,
+            is_admin=self.admin_token.proves,
         )
         self.discovery = _source(settings, self.apply)
         self.poller = LoadPoller(self.fleet, period_s=settings.load_poll_s)

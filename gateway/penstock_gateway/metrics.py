@@ -33,11 +33,21 @@ class GatewayCollector(Collector):
         """Yield the current values."""
         loads = list(self._gateway.fleet.loads)
         yield from _model_metrics(loads)
+        yield self._picks()
         yield from self._replica_metrics()
         yield from self._process_metrics()
         report = self._gateway.discovery.cluster()
         if report is not None:
             yield from _cluster_metrics(report)
+
+    def _picks(self) -> Metric:
+        picks = CounterMetricFamily(
+            "penstock_gateway_picks", "Picks between several replicas, by what decided.", labels=("model", "reason")
+        )
+        for model, affinity in self._gateway.fleet.affinities.items():
+            for reason, count in affinity.picks.items():
+                picks.add_metric((model, reason.value), count)
+        return picks
 
     def _replica_metrics(self) -> Iterator[Metric]:
         labels = ("model", "variant", "replica")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,6 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from penstock import __version__
-from penstock_gateway.admin.token import AdminToken
 from penstock_gateway.admin.views import LiveState, live_state
 from penstock_gateway.errors import INVALID_REQUEST, SERVER_ERROR
 from penstock_gateway.metrics import GatewayCollector
@@ -39,10 +38,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     if gateway.shipper is not None:
         registry.register(ShipperCollector(gateway.shipper))
 
-    token = AdminToken(gateway.settings.admin_token, gateway.settings.admin_token_file)
-
     def authorized(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        if not token.admits("" if credentials is None else credentials.credentials):
+        if not gateway.admin_token.admits("" if credentials is None else credentials.credentials):
             raise HTTPException(401, "The admin token is missing or wrong.", {"www-authenticate": "Bearer"})
 
     guarded = [Depends(authorized)]
@@ -69,6 +66,12 @@ def build_app(gateway: Gateway) -> FastAPI:
     async def snapshot() -> LiveState:
         """Return the live state: models, replicas as the pick sees them, routes, and tenants without their hashes."""
         return live_state(gateway)
+
+    @app.get("/picks", tags=["operators"], dependencies=guarded)
+    async def picks(model: Annotated[str | None, Query(description="Only picks for this Model.")] = None) -> Response:
+        """Return a sample of the latest picks between several replicas, each with its candidates; the newest first."""
+        samples = [sample for sample in reversed(gateway.relay.samples) if model in {None, sample.model}]
+        return Response(msgspec.json.encode(samples), media_type="application/json")
 
     @app.get("/metrics", tags=["operators"], dependencies=guarded)
     async def metrics(request: Request) -> Response:

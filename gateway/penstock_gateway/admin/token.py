@@ -40,6 +40,13 @@ class AdminToken:
                 logger.warning("%s; the token that was last there stays good", error)
         return self._token is None or hmac.compare_digest(given.encode(), self._token)
 
+    def proves(self, authorization: bytes | None) -> bool:
+        """Return whether an `authorization` header holds the token; never, where there is none to hold."""
+        if self._token is None or authorization is None:
+            return False
+        scheme, _, given = authorization.partition(b" ")
+        return scheme.lower() == b"bearer" and self.admits(given.strip().decode("utf-8", "replace"))
+
 
 def _read(file: Path) -> bytes:
     token = file.read_bytes().strip()

@@ -8,7 +8,7 @@ from typing import Final
 from penstock.routing.load import ModelLoad
 from penstock.routing.pick import split
 from penstock.routing.snapshot import CompiledRoute, Replica, RoutingSnapshot
-from penstock_gateway.discovery.live import LiveModel, LiveReplica, Target, place_of
+from penstock_gateway.discovery.live import Affinity, LiveModel, LiveReplica, Target, place_of
 from penstock_gateway.relay.pool import Pool
 
 _GOLDEN: Final = 0.6180339887498949
@@ -57,6 +57,8 @@ class Fleet:
     def __init__(self, *, connect_s: float) -> None:
         self._connect_s = connect_s
         self._loads: dict[tuple[str, str], ModelLoad] = {}
+        self.affinities: dict[str, Affinity] = {}
+        """By model, of every one seen since start, so that no counter goes back."""
         self.snapshot = RoutingSnapshot(version=-1)
         self.models: dict[str, LiveModel] = {}
         self.replicas: dict[str, LiveReplica] = {}
@@ -69,7 +71,12 @@ class Fleet:
 
     def apply(self, snapshot: RoutingSnapshot) -> None:
         """Swap to a snapshot. Requests in flight keep what they hold; a replica that is gone ends what it has."""
-        models = {served.name: LiveModel(served, self._load(served.name, "")) for served in snapshot.models}
+        models = {
+            served.name: LiveModel(
+                served, self._load(served.name, ""), self.affinities.setdefault(served.name, Affinity())
+            )
+            for served in snapshot.models
+        }
         replicas: dict[str, LiveReplica] = {}
         for replica in snapshot.replicas:
             model = models.get(replica.model)
@@ -86,6 +93,9 @@ class Fleet:
             if replicas.get(gone.id) is not gone:
                 gone.retired = True
                 gone.pool.close()
+                gone.model.affinity.index.forget(gone.id)
+        for name, affinity in self.affinities.items():
+            affinity.index.keep(replica.id for replica in (models[name].replicas if name in models else ()))
         self.snapshot, self.models, self.replicas = snapshot, models, replicas
         self.routes = _routes(snapshot, models)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from penstock.engines import Engine, UnknownEngineError, get_engine
 from penstock.routing.load import ModelLoad
-from penstock.routing.pick import Shares
+from penstock.routing.pick import Reason, Shares
+from penstock.routing.prefix import PrefixIndex
 from penstock.routing.snapshot import Replica, ReplicaState, ServedModel, Task
 from penstock_gateway.relay.pool import Pool
 
@@ -30,6 +32,7 @@ class LiveReplica:
         "kv_usage",
         "load",
         "model",
+        "others",
         "pool",
         "replica",
         "reported",
@@ -58,6 +61,8 @@ class LiveReplica:
         self.ejections = 0
         self.in_flight = 0
         self.in_flight_at_report = 0
+        self.others = 0
+        """Requests of other gateway processes at the last report, so far as can be told."""
         self.reported = False
         """Whether the engine answered the last poll."""
         self.kv_usage = 0.0
@@ -90,13 +95,27 @@ def place_of(replica: Replica) -> tuple[str, str, int, str, str]:
     return (replica.model, replica.address, replica.port, replica.base_path, replica.variant)
 
 
+class Affinity:
+    """What is remembered of a model's prompts from snapshot to snapshot, and how often that decided a pick."""
+
+    __slots__ = ("index", "picks")
+
+    def __init__(self) -> None:
+        self.index = PrefixIndex()
+        self.picks = dict.fromkeys(Reason, 0)
+        """Picks between several replicas, by what decided them."""
+
+
 class LiveModel:
     """A model with its replicas and the counters of requests that have no replica yet."""
 
-    __slots__ = ("engine", "load", "name", "replicas", "served", "shares", "weights")
+    __slots__ = ("affinity", "choosable", "engine", "load", "name", "replicas", "served", "shares", "weights")
 
-    def __init__(self, served: ServedModel, load: ModelLoad) -> None:
+    def __init__(self, served: ServedModel, load: ModelLoad, affinity: Affinity | None = None) -> None:
         self.served = served
+        self.affinity = Affinity() if affinity is None else affinity
+        self.choosable = False
+        """Whether any variant has several replicas: without that no prompt need be looked at."""
         self.name = served.name
         self.load = load
         self.engine = _engine(served)
@@ -113,7 +132,9 @@ class LiveModel:
         return self.served.task
 
     def compile_shares(self) -> None:
-        """Sort the replicas by variant, if variants have shares."""
+        """Sort the replicas by variant, if variants have shares, and see whether there is anything to choose."""
+        variants = Counter(replica.replica.variant if self.weights else "" for replica in self.replicas)
+        self.choosable = any(count > 1 for count in variants.values())
         if self.weights:
             self.shares = Shares(((replica.replica.variant, replica) for replica in self.replicas), self.weights)
 

@@ -39,6 +39,7 @@ class Ejections:
             return
         replica.ejected = True
         replica.ejections += 1
+        replica.model.affinity.index.forget(replica.id)  # an engine that failed has most likely lost its cache
         logger.warning("replica %s of model %s is ejected", replica.id, replica.replica.model)
         task = asyncio.get_running_loop().create_task(self._bring_back(replica), name=f"probe {replica.id}")
         self._probes.add(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from penstock.routing.prefix import BYTES_PER_TOKEN
 from penstock_gateway.discovery.fleet import Fleet
 from penstock_gateway.discovery.live import LiveReplica
 from penstock_gateway.load.fetch import FetchError, fetch
@@ -59,3 +60,7 @@ class LoadPoller:
         replica.running = load.running
         replica.waiting = load.waiting
         replica.in_flight_at_report = in_flight
+        # What came and went while it was asked is ours, not others'.
+        replica.others = max(0, load.running + load.waiting - max(in_flight, replica.in_flight))
+        if load.kv_capacity_tokens is not None:
+            replica.model.affinity.index.resize(replica.id, load.kv_capacity_tokens * BYTES_PER_TOKEN)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+import secrets
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from penstock_gateway.discovery.fleet import Fleet
 from penstock_gateway.discovery.live import LiveReplica
 from penstock_gateway.ids import RequestIds
 from penstock_gateway.metering.meter import Meter
+from penstock_gateway.relay.choice import SAMPLES, Explanation
 from penstock_gateway.settings import Settings
 from penstock_gateway.tenants.directory import TenantDirectory
 
@@ -39,8 +41,8 @@ class Relay:
     """The parts of a gateway process that requests use; one instance."""
 
     __slots__ = (
-        "clock", "confirmed", "draining", "ejector", "fleet", "ids", "meter", "rng", "settings", "tally", "tenants",
-        "turn",
+        "clock", "confirmed", "draining", "ejector", "fleet", "ids", "is_admin", "meter", "rng", "salt", "samples",
+        "settings", "tally", "tenants", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -52,8 +54,15 @@ class Relay:
         tenants: TenantDirectory,
         meter: Meter,
         ejector: Ejector,
+        is_admin: Callable[[bytes | None], bool] = lambda _: False,
         rng: Callable[[], float] = random.random,
     ) -> None:
+        self.is_admin = is_admin
+        """Judges an `authorization` header: who may ask why a request goes where it goes."""
+        self.salt = secrets.randbits(62)
+        """Of this process's links of prompts."""
+        self.samples: deque[Explanation] = deque(maxlen=SAMPLES)
+        """Some of the latest picks, with their reasons."""
         self.rng = rng
         """Returns a number in [0, 1): spreads requests over variants by their shares."""
         self.settings = settings

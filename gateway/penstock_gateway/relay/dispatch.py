@@ -18,6 +18,7 @@ from penstock_gateway.errors import (
     RateLimitedError,
 )
 from penstock_gateway.relay import wire
+from penstock_gateway.relay.choice import Choice
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.exchange import Exchange
 from penstock_gateway.relay.request import Request, peek
@@ -59,7 +60,10 @@ def dispatch(relay: Relay, client: ClientConnection, request: Request) -> None:
     """Answer a request, or begin the exchange that will."""
     try:
         task = _INFERENCE.get(request.path)
-        if task is not None:
+        if task is not None and request.why and relay.is_admin(request.authorization):
+            client.send_answer(request, 200, wire.JSON, _why(relay, request))
+            client.exchange_done(request)
+        elif task is not None:
             _infer(relay, client, request, task)
         else:
             status, body = _local(relay, request)
@@ -92,6 +96,21 @@ def _infer(relay: Relay, client: ClientConnection, request: Request, task: Task)
         finally:
             request.answer_fields += limits.fields()
     client.begin(Exchange(relay, client, request, tenant=tenant, route=route, peeked=peeked))
+
+
+def _why(relay: Relay, request: Request) -> bytes:
+    """Return where a request would go now, and why, as JSON. Nothing is sent, counted or taken from a limit."""
+    name = request.tenant_name.decode("utf-8", "replace")
+    if name and not relay.tenants.knows(name):
+        raise BadRequestError(
+            f"There is no tenant {name!r}. GET /snapshot on the admin port lists them.", param="x-penstock-tenant"
+        )
+    peeked = peek(request.body)
+    route = relay.fleet.routes.get(peeked.model)
+    if route is None:
+        raise ModelNotFoundError(peeked.model)
+    choice = Choice(relay, peeked, name, request.id, asked=True)
+    return _encode(choice.explain(choice.choose(route.targets(choice.turn), ())))
 
 
 def _route(relay: Relay, tenant: Tenant, name: str) -> LiveRoute:

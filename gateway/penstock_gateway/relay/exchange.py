@@ -13,12 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from penstock.cost.records import Outcome
-from penstock.routing.pick import last_resort, pick, session_point
 from penstock_gateway.discovery.fleet import LiveRoute
 from penstock_gateway.discovery.live import LiveReplica, Target
 from penstock_gateway.errors import EngineFailedError, EngineTimeoutError, GatewayError, NoReplicaError
 from penstock_gateway.metering.usage import Usage
 from penstock_gateway.relay.answers import Answer, ErrorAnswer, StreamAnswer, UnaryAnswer
+from penstock_gateway.relay.choice import Choice
 from penstock_gateway.relay.context import Relay
 from penstock_gateway.relay.engine_errors import is_engine_dead, shape_engine_error
 from penstock_gateway.relay.request import Peek, Request, upstream_body, wants_usage
@@ -34,8 +34,6 @@ RETRY_AFTER_S: Final = 2
 _CONNECT_GRACE_S: Final = 1.0
 """Beyond the connection's own time-out: then nothing will come of it any more."""
 
-_NO_SESSION: Final = b"null"
-
 _FAILED_MESSAGE: Final = "The engine could not answer this request. It may be sent again."
 
 
@@ -43,9 +41,9 @@ class Exchange:
     """One inference request. Ends exactly once, by `complete`, `fail` or `client_gone`."""
 
     __slots__ = (
-        "answer", "answered", "body", "client", "connection", "connects", "deadline_s", "ended", "first_token_s",
-        "freshened", "peeked", "point", "reached", "relay", "replica", "request", "resets", "route", "sent_s",
-        "server_errors", "target", "tenant", "touched", "tried", "turn", "wants_usage",
+        "answer", "answered", "body", "choice", "client", "connection", "connects", "deadline_s", "ended",
+        "first_token_s", "freshened", "peeked", "reached", "relay", "replica", "request", "resets", "route", "sent_s",
+        "server_errors", "target", "tenant", "touched", "tried", "wants_usage",
     )  # fmt: skip
 
     def __init__(
@@ -65,9 +63,7 @@ class Exchange:
         self.route = route
         self.peeked = peeked
         self.wants_usage = peeked.stream is True and wants_usage(peeked)
-        self.turn = relay.next_turn()
-        self.point = -1.0
-        """Decides between variants with shares, the same for every try; below 0 until there is such a choice."""
+        self.choice = Choice(relay, peeked, tenant.name, request.id)
         self.tried: tuple[str, ...] = ()
         self.target: Target | None = None
         self.body = b""
@@ -114,27 +110,14 @@ class Exchange:
     def _choose(self) -> LiveReplica | None:
         if self.connects or self.tried:  # not the first choice: what went wrong may be news that a snapshot has already
             self.route = self.relay.fleet.routes.get(self.route.name, self.route)
-        targets = self.route.targets(self.turn)
-        for choose in (pick, last_resort):
-            for target in targets:
-                model = target.model
-                if model.shares is None:
-                    replica = choose(model.replicas, turn=self.turn, tried=self.tried)
-                else:
-                    replica = model.shares.choose(choose, point=self._draw(), turn=self.turn, tried=self.tried)
-                if replica is not None:
-                    if self.target is not target:
-                        self.target = target
-                        self.body = upstream_body(self.request.body, self.peeked, target.served_name)
-                    return replica
-        return None
-
-    def _draw(self) -> float:
-        """Return where this request falls between variants: a session's requests all fall on one point."""
-        if self.point < 0:
-            session = bytes(self.peeked.prompt_cache_key)
-            self.point = self.relay.rng() if session == _NO_SESSION else session_point(session)
-        return self.point
+        found = self.choice.choose(self.route.targets(self.choice.turn), self.tried)
+        if found is None:
+            return None
+        target, replica = found
+        if self.target is not target:
+            self.target = target
+            self.body = upstream_body(self.request.body, self.peeked, target.served_name)
+        return replica
 
     def _hold(self, replica: LiveReplica) -> None:
         self.replica = replica
@@ -174,6 +157,7 @@ class Exchange:
             replica.load.admitted += 1
             replica.load.body_bytes += len(request.body)
         self.reached = replica
+        self.choice.sent(replica)
         self.sent_s = now_s
         self.deadline_s = now_s + self.relay.settings.deadlines.first_byte_s
         self.connection = connection

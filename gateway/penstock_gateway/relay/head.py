@@ -31,6 +31,8 @@ _READ: Final = _FORWARDED | {
     b"host",
     b"transfer-encoding",
     b"x-client-request-id",
+    b"x-penstock-tenant",
+    b"x-penstock-why",
     b"x-request-id",
 }
 _CODINGS: Final = frozenset({b"content-encoding", b"transfer-encoding"})
@@ -93,6 +95,9 @@ class HeadReader:
         if client_id is not None and len(client_id) <= _CLIENT_ID_BYTES and client_id.isascii():
             request.client_request_id = client_id
             request.answer_fields = b"x-client-request-id: %b\r\n" % client_id
+        if b"x-penstock-why" in fields:
+            request.why = fields[b"x-penstock-why"].strip() == b"1"
+            request.tenant_name = fields.get(b"x-penstock-tenant", b"").strip()
         if not _FORWARDED.isdisjoint(fields):
             request.forwarded = b"".join(
                 b"%b: %b\r\n" % (name, fields[name]) for name in sorted(_FORWARDED & fields.keys())

@@ -25,6 +25,8 @@ class Request:
         "method",
         "path",
         "received_s",
+        "tenant_name",
+        "why",
     )
 
     def __init__(self, request_id: str) -> None:
@@ -42,8 +44,15 @@ class Request:
         self.head_only = False
         """A HEAD request: the answer's body is left out."""
         self.keep_alive = True
+        self.why = False
+        """It asks where it would go instead of going there; heeded with the admin token only."""
+        self.tenant_name = b""
+        """Whose request it is to be taken for when it asks why."""
         self.received_s = 0.0
         """Monotonic time at which the request was complete."""
+
+
+_ABSENT: Final = msgspec.Raw(b"")
 
 
 class StreamOptions(msgspec.Struct):
@@ -63,6 +72,11 @@ class Peek(msgspec.Struct):
     stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     prompt_cache_key: msgspec.Raw = msgspec.Raw(b"null")
     """OpenAI's name for requests that belong together, as it stands in the body: they stay with one variant."""
+    messages: msgspec.Raw = _ABSENT
+    """This and the following: what engines cache the beginning of. Only their bytes are compared."""
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
 
 
 _decode_peek = msgspec.json.Decoder(Peek).decode

@@ -64,6 +64,10 @@ class TenantDirectory:
             unlimited = CompiledTenant(name=name)
             self._anonymous = self._by_name.get(name) or Tenant(unlimited, TenantLimits(unlimited, now_s))
 
+    def knows(self, name: str) -> bool:
+        """Return whether there is a tenant of that name."""
+        return name in self._by_name or (self._anonymous is not None and self._anonymous.name == name)
+
     def authenticate(self, authorization: bytes | None) -> Tenant:
         """Return the tenant of a request.
 

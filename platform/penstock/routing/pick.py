@@ -4,17 +4,24 @@ A replica's score is a pressure: KV-cache usage as the engine last reported it, 
 gateway has sent since that report, which the report cannot know. The lowest score wins. Every term grows with its
 input and none is traded for less of another, so a replica that is worse in everything is never chosen.
 
+Before that, a replica that holds the beginning of the prompt in its cache is preferred, the one that holds most of it
+first, as long as that makes no replica much busier than the others: affinity alone would send every request that
+begins with the same system prompt to one replica.
+
 While a model's variants have shares, as in a rollout, a variant is chosen by weight first, and the replica within it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
+
+from penstock.routing.prefix import Holders
 
 WAITING_WEIGHT: Final = 0.25
 """One request waiting in the engine weighs like a quarter of a full KV cache: an engine that queues is saturated."""
@@ -24,6 +31,18 @@ FRESH_WEIGHT: Final = 0.05
 
 IN_FLIGHT_WEIGHT: Final = 0.01
 """One request of ours at the replica: balances replicas whose engines report nothing, or nothing different."""
+
+MAX_OVER_MEAN: Final = 1.25
+"""A replica gets a request for what it holds of the prompt only while its load stays within this many times the mean
+of all that could take it, the request included."""
+
+WORTH_ROUNDING_BYTES: Final = 16 * 1024
+"""Loads are whole numbers: a replica that holds at least this much of the prompt (about 4,000 tokens) may go to the
+next whole number above the bound, others may not. Where few requests run, rounding up for all costs balance, and for
+none costs hits: `penstock bench pick` measures both on a trace."""
+
+MAX_PRESSURE_OVER_BEST: Final = 0.5
+"""A replica whose pressure is this much above the lowest has no room for what it would save: it preempts or queues."""
 
 
 class ReplicaView(Protocol):
@@ -64,6 +83,11 @@ class ReplicaView(Protocol):
         """`in_flight` at the time of the last report."""
         ...
 
+    @property
+    def others(self) -> int:
+        """Requests of other gateway processes there at the last report, so far as can be told."""
+        ...
+
 
 View = TypeVar("View", bound=ReplicaView)
 
@@ -71,7 +95,9 @@ View = TypeVar("View", bound=ReplicaView)
 class Chooser(Protocol):
     """`pick` or `last_resort`."""
 
-    def __call__(self, candidates: Sequence[View], *, turn: int, tried: Container[str] = ()) -> View | None:
+    def __call__(
+        self, candidates: Sequence[View], *, turn: int, tried: Container[str] = (), near: Sequence[Holders] = ()
+    ) -> View | None:
         """Choose one of the candidates, or none."""
         ...
 
@@ -85,6 +111,17 @@ class Rejection(StrEnum):
     """This request already failed there."""
 
 
+class Reason(StrEnum):
+    """What decided a pick."""
+
+    PREFIX = "prefix"
+    """The replica holds some of the prompt's beginning."""
+    SPREAD = "spread"
+    """Others hold some of it and were too busy, or not to be chosen from."""
+    PRESSURE = "pressure"
+    """Nobody is known to hold any of it: the least pressure."""
+
+
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate of a pick, as it stood."""
 
@@ -95,6 +132,11 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     fresh: int
     """Requests sent since the engine's last report."""
     in_flight: int
+    others: int
+    matched_bytes: int
+    """Of the prompt's beginning that it probably holds."""
+    over_bound: bool
+    """With this request its load would exceed `Pick.max_load`, or its pressure is too high for affinity."""
     rejected: Rejection | None = None
 
 
@@ -103,6 +145,9 @@ class Pick(msgspec.Struct, frozen=True, kw_only=True):
 
     chosen: str | None
     """None when every candidate was rejected."""
+    reason: Reason | None
+    max_load: float
+    """The most requests at a replica, this one included, that it may come to by what it holds of the prompt."""
     candidates: tuple[Scored, ...]
 
 
@@ -114,33 +159,87 @@ def score(view: ReplicaView) -> float:
     return pressure + FRESH_WEIGHT * fresh if fresh > 0 else pressure
 
 
-def pick(candidates: Sequence[View], *, turn: int, tried: Container[str] = ()) -> View | None:
-    """Choose the replica with the lowest score.
+def pick(
+    candidates: Sequence[View], *, turn: int, tried: Container[str] = (), near: Sequence[Holders] = ()
+) -> View | None:
+    """Choose the replica that holds most of the prompt and is not too busy, else the one with the lowest score.
 
     Args:
         candidates: The model's replicas.
         turn: Breaks ties: candidates are considered from this place on, round the list. A counter spreads equal
             replicas evenly.
         tried: Ids of replicas at which this request failed already.
+        near: Who probably holds how much of the prompt's beginning, the most first (`PrefixIndex.match`).
 
     Returns:
         The choice, or None when all drain, are ejected or were tried.
     """
     best: View | None = None
     best_score = 0.0
-    count = len(candidates)
-    for place in range(count):
-        view = candidates[(turn + place) % count]
+    able = load = 0
+    start = turn % len(candidates) if candidates else 0
+    ordered = (*candidates[start:], *candidates[:start])
+    for view in ordered:
         if view.draining or view.ejected or view.id in tried:
             continue
-        pressure = score(view)
+        # `score`, written out: with many replicas its calls would be most of the work.
+        in_flight = view.in_flight
+        fresh = in_flight - view.in_flight_at_report
+        pressure = view.kv_usage + WAITING_WEIGHT * view.waiting + IN_FLIGHT_WEIGHT * in_flight
+        if fresh > 0:
+            pressure += FRESH_WEIGHT * fresh
         if best is None or pressure < best_score:
+            best, best_score = view, pressure
+        if near:
+            able += 1
+            load += in_flight + view.others
+    if not able:
+        return best
+    most = max_load(load, able)
+    for holders in near:
+        nearest = _nearest(ordered, tried, holders, most, best_score + MAX_PRESSURE_OVER_BEST)
+        if nearest is not None:
+            return nearest
+    return best
+
+
+def max_load(load: int, able: int) -> float:
+    """Return the most requests that a replica may come to by affinity, before rounding; never less than its first.
+
+    Args:
+        load: Requests at all replicas that could take the one to place.
+        able: How many replicas that are.
+    """
+    return max(1.0, MAX_OVER_MEAN * (load + 1) / able)
+
+
+def _fits(view: ReplicaView, matched_bytes: int, most: float) -> bool:
+    return view.in_flight + view.others + 1 <= (math.ceil(most) if matched_bytes >= WORTH_ROUNDING_BYTES else most)
+
+
+def _nearest(
+    candidates: Sequence[View], tried: Container[str], holders: Holders, most: float, most_pressure: float
+) -> View | None:
+    """Return, of replicas that hold equally much, the one with the lowest pressure that may take the request."""
+    best: View | None = None
+    best_score = 0.0
+    matched_bytes, replicas = holders
+    for view in candidates:
+        if view.id not in replicas or view.draining or view.ejected or view.id in tried:
+            continue
+        pressure = score(view)
+        if pressure <= most_pressure and (best is None or pressure < best_score) and _fits(view, matched_bytes, most):
             best, best_score = view, pressure
     return best
 
 
-def last_resort(candidates: Sequence[View], *, turn: int, tried: Container[str] = ()) -> View | None:
-    """Choose among ejected replicas, for when nothing better is left: an attempt may work, a refusal never does."""
+def last_resort(
+    candidates: Sequence[View], *, turn: int, tried: Container[str] = (), near: Sequence[Holders] = ()
+) -> View | None:
+    """Choose among ejected replicas, for when nothing better is left: an attempt may work, a refusal never does.
+
+    What they held of the prompt does not count: one that failed has most likely lost it.
+    """
     count = len(candidates)
     for place in range(count):
         view = candidates[(turn + place) % count]
@@ -149,11 +248,28 @@ def last_resort(candidates: Sequence[View], *, turn: int, tried: Container[str] 
     return None
 
 
-def explain(candidates: Sequence[View], *, turn: int, tried: Container[str] = ()) -> Pick:
+def matched_by(replica: str, near: Iterable[Holders]) -> int:
+    """Return how many bytes of the prompt's beginning a replica probably holds."""
+    return next((holders.matched_bytes for holders in near if replica in holders.replicas), 0)
+
+
+def reason_of(chosen: ReplicaView, near: Sequence[Holders]) -> Reason:
+    """Return what decided a pick."""
+    if not near:
+        return Reason.PRESSURE
+    return Reason.PREFIX if matched_by(chosen.id, near) else Reason.SPREAD
+
+
+def explain(candidates: Sequence[View], *, turn: int, tried: Container[str] = (), near: Sequence[Holders] = ()) -> Pick:
     """Return the same choice as `pick`, with every candidate's score and what spoke against it."""
-    chosen = pick(candidates, turn=turn, tried=tried)
+    chosen = pick(candidates, turn=turn, tried=tried, near=near)
+    able = [view for view in candidates if _rejection(view, tried) is None]
+    most = max_load(sum(view.in_flight + view.others for view in able), len(able)) if able else 0.0
+    lowest = min((score(view) for view in able), default=0.0)
     return Pick(
         chosen=None if chosen is None else chosen.id,
+        reason=None if chosen is None else reason_of(chosen, near),
+        max_load=most,
         candidates=tuple(
             Scored(
                 replica=view.id,
@@ -162,6 +278,10 @@ def explain(candidates: Sequence[View], *, turn: int, tried: Container[str] = ()
                 waiting=view.waiting,
                 fresh=max(0, view.in_flight - view.in_flight_at_report),
                 in_flight=view.in_flight,
+                others=view.others,
+                matched_bytes=matched_by(view.id, near),
+                over_bound=score(view) > lowest + MAX_PRESSURE_OVER_BEST
+                or not _fits(view, matched_by(view.id, near), most),
                 rejected=_rejection(view, tried),
             )
             for view in candidates
@@ -187,7 +307,15 @@ class Shares(Generic[View]):
         # In the order of names, so that each gateway process gives one session key the same variant.
         self._by_weight = [(weights[variant], variants[variant]) for variant in sorted(variants)]
 
-    def choose(self, choose: Chooser, *, point: float, turn: int, tried: Container[str] = ()) -> View | None:
+    def choose(
+        self,
+        choose: Chooser,
+        *,
+        point: float,
+        turn: int,
+        tried: Container[str] = (),
+        near: Sequence[Holders] = (),
+    ) -> View | None:
         """Choose a variant by weight and the replica within it.
 
         A variant that has no replica to give leaves its share to the others in their proportions, and no other
@@ -198,6 +326,7 @@ class Shares(Generic[View]):
             point: In [0, 1): evenly spread for requests, or a session's own (`session_point`).
             turn: Breaks ties between equal replicas.
             tried: Ids of replicas at which this request failed already.
+            near: Who holds how much of the prompt's beginning.
         """
         left = self._by_weight
         while left:
@@ -207,13 +336,13 @@ class Shares(Generic[View]):
                 mark -= left[place][0]
                 place += 1
             weight, replicas = left[place]
-            chosen = choose(replicas, turn=turn, tried=tried)
+            chosen = choose(replicas, turn=turn, tried=tried, near=near)
             if chosen is not None:
                 return chosen
             # Where in its share the point fell is as evenly spread as the point was.
             point = min(mark / weight, _BELOW_1)
             left = left[:place] + left[place + 1 :]
-        return choose(self._rest, turn=turn, tried=tried) if self._rest else None
+        return choose(self._rest, turn=turn, tried=tried, near=near) if self._rest else None
 
 
 _BELOW_1: Final = 1.0 - 2.0**-53

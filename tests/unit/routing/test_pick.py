@@ -18,6 +18,7 @@ class View:
     waiting: int = 0
     in_flight: int = 0
     in_flight_at_report: int = 0
+    others: int = 0
 
 
 loads = st.fixed_dictionaries(
