@@ -59,7 +59,7 @@ def press_until_two(user: User) -> None:
         user.wait_model("two replicas serve", lambda status: status.get("readyReplicas", 0) == 2, COLD_START_S)
         assert len(user.workers()) == 2, "two replicas serve, but not in two worker pods"
         user.models("two replicas")
-    with user.long_streams("scaling down", STREAMS + 1) as streams:
+    with user.long_streams("scaling down", STREAMS + 1, least_s=2 * 60.0) as streams:
         user.wait_model("one replica is to go", lambda status: status.get("readyReplicas", 0) == 1, 180.0)
         user.record.say(f"  one replica drains, {streams.alive} streams alive")
         user.record.note(alive_at_drain=streams.alive)
@@ -85,8 +85,7 @@ def kill_an_engine(user: User) -> None:
         assert killed, f"no engine process in {victim['metadata']['name']}"
         user.record.say(f"  killed {killed} engine process in {victim['metadata']['name']} of {sorted(before)}")
         user.wait_model("the loss is seen", lambda status: settled(status) is None, 60.0)
-    user.wait_model("it is Ready again", lambda status: is_ready(status) and settled(status), COLD_START_S)
-    user.first_token(within_s=30.0)
+    _serves_again(user)
 
 
 def delete_a_worker(user: User) -> None:
@@ -95,12 +94,7 @@ def delete_a_worker(user: User) -> None:
         victim = user.workers()[0]["metadata"]["name"]
         user.node.kubectl("delete", "pod", victim, "-n", TEAM, "--wait=false")
         user.record.say(f"  deleted {victim}")
-    user.wait_model(
-        "it is Ready on other pods",
-        lambda status: is_ready(status) and settled(status) and all(_name(pod) != victim for pod in user.workers()),
-        COLD_START_S,
-    )
-    user.first_token(within_s=30.0)
+    _serves_again(user)
 
 
 def roll_the_gateway(user: User) -> None:
@@ -209,6 +203,12 @@ def _name(pod: dict[str, Any]) -> str:
 def _wait_for_workers(user: User, count: int) -> None:
     user.node.wait(f"{count} worker pod is left", lambda: len(user.workers()) == count, within_s=180, every_s=1.0)
     user.record.say(f"  {count} worker pod is left")
+
+
+def _serves_again(user: User) -> None:
+    """Wait until the Model's only replica, which was lost, is replaced."""
+    user.first_token(within_s=COLD_START_S)
+    user.wait_model("it is Ready", lambda status: is_ready(status) and settled(status), COLD_START_S)
 
 
 def _leader(user: User) -> str:

@@ -140,6 +140,7 @@ class User:
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no token within {within_s:.0f} s: {streams.ends}")
+            time.sleep(0.5)
 
     @contextlib.contextmanager
     def streams(self, count: int, tokens: int) -> Iterator[Streams]:
@@ -162,12 +163,12 @@ class User:
     def long_streams(self, cause: str, count: int, least_s: float = STREAM_S) -> Iterator[Streams]:
         """Open streams that last a while, let `cause` happen to them, and count those it cut.
 
-        How fast tokens come is tried first: the streams get as many as take half as long again as they shall last.
+        How fast tokens come is tried first: the streams get nearly twice as many as that many seconds bring.
         """
         with self.streams(count, CALIBRATION_TOKENS) as trial:
             trial.process.wait(FIRST_TOKENS_WITHIN_S * 2)
         took_s = max((end["lasted_s"] for end in trial.ends), default=1.0)
-        tokens = min(int(CALIBRATION_TOKENS / took_s * least_s * 1.5), 15_000)
+        tokens = min(int(CALIBRATION_TOKENS / took_s * least_s * 1.8), 15_000)
         with self.streams(count, tokens) as streams:
             self.node.wait(f"{count} streams run", lambda: streams.alive == count, within_s=FIRST_TOKENS_WITHIN_S)
             self.record.say(f"  {count} streams of {tokens} tokens run")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 INIT = Path(__file__).with_name("init.py")
 CGROUPS = Path("/sys/fs/cgroup")
-WEIGHTS = {"cpu.shares": 8192, "cpu.weight": 800}
+WEIGHTS = {"cpu.shares": 4096, "cpu.weight": 400}
 """By file: a node is many processes, and in one cgroup would together weigh as much as one of the host's."""
 PROGRAMS = "programs"
 """The cgroup of the node's own programs, beside kubelet's: pods that want all processors must not starve them."""
