@@ -235,6 +235,26 @@ async def test_somebody_elses_count_is_the_new_target(pool):
 
 
 async def test_pressure_adds_a_replica_and_says_why(pool, serve):
+    await _pressed(pool, serve)
+    moved = [one for one in pool.controller.decisions(pool.namespace, "llama") if one.target_after == 2]
+    assert moved
+    assert moved[0].reason
+
+
+async def test_the_next_leader_keeps_what_the_last_one_had_not_written_down_yet(api, ray, serve, tmp_path):
+    namespace = f"pool-{secrets.token_hex(4)}"
+    async with pools(api.kubeconfig(), namespace, serve.url, tmp_path / "a") as first:
+        await _pressed(first, serve)
+        names = set(first.endpoints())
+    async with pools(api.kubeconfig(), namespace, serve.url, tmp_path / "b") as second:
+        await until(lambda: second.ready("llama") == 2)
+        assert second.world.models.get(namespace, "llama")["spec"]["replicas"] == 1
+        assert second.view("llama").target == 2
+        assert set(second.endpoints()) == names
+
+
+async def _pressed(pool, serve):
+    """Serve a Model, and fill its cache until it is given a second replica."""
     await pool.model("llama", scaling={"maxReplicas": 2, "panicWindowSeconds": 2})
     await until(lambda: pool.ready("llama") == 1 and pool.endpoints())
     [variant] = {item["metadata"]["annotations"]["penstock.dev/variant"] for item in pool.slices()}
@@ -249,9 +269,6 @@ async def test_pressure_adds_a_replica_and_says_why(pool, serve):
 
     serve.engines.loads[variant] = full
     await until(press, within_s=60.0, what=lambda: pool.view("llama").decision)
-    moved = [one for one in pool.controller.decisions(pool.namespace, "llama") if one.target_after == 2]
-    assert moved
-    assert moved[0].reason
 
 
 async def test_the_next_leader_takes_over_what_runs(api, ray, serve, tmp_path):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+from penstock.api.scaling import ScalingMode
 from penstock.control.brain import first_target
 from penstock.control.fleet import Fleet
 from penstock.control.prepared import Prepared
 from penstock.control.replicas import Life, Step, event
 from penstock.cost.records import ReplicaEventKind
+from penstock.scaling.policy import replica_bounds
 from penstock.scaling.snapshot import ReplicaPhase
 from penstock.serve.plan import DesiredApplication
 from penstock_kube.errors import StatusError, UnreachableError
@@ -53,6 +55,8 @@ class Pool:
         self._sites = Sites(namespace, self._clusters.name, shared, self._base, self._publisher.route_away)
         self._asked: dict[str, int] = {}
         """`spec.replicas` of each model as last seen."""
+        self._unmet: set[str] = set()
+        """Models of which Serve has not been asked yet what it runs."""
         self._read_s = 0.0
         self._busy: frozenset[str] = frozenset()
         """Models of which gateways have requests."""
@@ -76,6 +80,7 @@ class Pool:
         for site, status in looks.items():
             classes = self._shared.classes.all()
             self._write(site.follow(status, roster.engines, classes, survives=survives, now_s=now_s))
+        self._meet(items)
         carriers = self._sites.carriers(items)
         self._take_loads(roster)
         self._decide(items, carriers, now_s)
@@ -99,7 +104,8 @@ class Pool:
 
     def _admit(self, items: Iterable[Prepared]) -> None:
         """Begin with new Models, forget old ones, and follow what others wrote into `spec.replicas`."""
-        _, gone = self._base.admit((item.model for item in items), self._shared.clock())
+        new, gone = self._base.admit((item.model for item in items), self._shared.clock())
+        self._unmet |= set(new)
         for name in gone:
             self._asked.pop(name, None)
             self._attention.forget(name)
@@ -112,6 +118,17 @@ class Pool:
                 state = self._base.models[name]
                 state.target, state.cause = first_target(item.model), "Manual"
             self._asked[name] = asked
+
+    def _meet(self, items: Iterable[Prepared]) -> None:
+        """Begin with what runs, where a leader that was lost had told Serve and not yet the API server."""
+        if self._sites.is_blind:
+            return
+        for item in items:
+            model, state = item.model, self._base.models[item.model.name]
+            if model.name in self._unmet and model.spec.scaling.mode is ScalingMode.PRESSURE:
+                served = max((site.served(model.name) for site in self._sites), default=0)
+                state.target = max(state.target, min(served, replica_bounds(model)[1]))
+        self._unmet.clear()
 
     async def _keep_clusters(self, roster: Roster, pods: Sequence[Object], now_s: float) -> list[Object]:
         """Make and remove RayClusters; return those that there are."""

@@ -91,6 +91,16 @@ class Site:
         self._forget_old(status)
         return (*lost, *self.fleet.follow(status, now_s).steps)
 
+    def served(self, model: str) -> int:
+        """Return how many replicas Serve aims at for a model; of two revisions of one placement the larger counts."""
+        applications = {} if self.fleet.serve is None else self.fleet.serve.applications
+        counts: dict[tuple[str, int, str], int] = {}
+        for app in self.fleet.applications_of(model):
+            placement = (app.accelerator_class, app.accelerators, app.purchase)
+            there = applications.get(app.name)
+            counts[placement] = max(counts.get(placement, 0), (there.target or 0) if there is not None else 0)
+        return sum(counts.values())
+
     def _forget_old(self, status: ServeStatus) -> None:
         kept = status.applications.keys() | {life.variant for life in self.fleet.lives.values()}
         kept |= {variant.name for plan in self.plans.values() for variant in plan.variants}
