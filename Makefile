@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
+TEST_PACKAGES := openssl redis-server
 NODE_PACKAGES := buildah conntrack containerd containernetworking-plugins debootstrap iproute2 iptables openssl runc
 
 .PHONY: help
@@ -25,7 +26,8 @@ check: install ## The fast loop: lint, types, boundaries, unit tests
 	$(PYTHON) -m pytest -q tests/unit
 
 .PHONY: test
-test: check ## Everything that CI runs: check, then tests against real processes (Ray, vLLM, sockets, kube-apiserver)
+test: check ## Everything that CI runs: check, then tests against real processes (Ray, vLLM, Redis, sockets, kube-apiserver)
+	@scripts/bootstrap $(TEST_PACKAGES)
 	$(PYTHON) -m pytest tests/integration tests/controlplane
 
 .PHONY: e2e
