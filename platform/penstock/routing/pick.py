@@ -30,7 +30,7 @@ FRESH_WEIGHT: Final = 0.05
 """One request sent since the engine's last report: the load it brings is not in `kv_usage` yet."""
 
 IN_FLIGHT_WEIGHT: Final = 0.01
-"""One request of ours at the replica: balances replicas whose engines report nothing, or nothing different."""
+"""One request at the replica: balances replicas whose engines report nothing, or nothing different."""
 
 MAX_OVER_MEAN: Final = 1.25
 """A replica gets a request for what it holds of the prompt only while its load stays within this many times the mean
@@ -40,6 +40,11 @@ WORTH_ROUNDING_BYTES: Final = 16 * 1024
 """Loads are whole numbers: a replica that holds at least this much of the prompt (about 4,000 tokens) may go to the
 next whole number above the bound, others may not. Where few requests run, rounding up for all costs balance, and for
 none costs hits: `penstock bench pick` measures both on a trace."""
+
+MIN_OF_MEAN: Final = 0.5
+"""When the replica with the lowest pressure has less than this share of the mean load, it gets the next request whose
+beginning several others hold: one prefill, and it holds it too. Without that a new replica would get nothing, as long
+as the others could share all requests within their bound."""
 
 MAX_PRESSURE_OVER_BEST: Final = 0.5
 """A replica whose pressure is this much above the lowest has no room for what it would save: it preempts or queues."""
@@ -155,7 +160,7 @@ def score(view: ReplicaView) -> float:
     """Return the replica's pressure; lower is better, 0 is an idle replica."""
     in_flight = view.in_flight
     fresh = in_flight - view.in_flight_at_report
-    pressure = view.kv_usage + WAITING_WEIGHT * view.waiting + IN_FLIGHT_WEIGHT * in_flight
+    pressure = view.kv_usage + WAITING_WEIGHT * view.waiting + IN_FLIGHT_WEIGHT * (in_flight + view.others)
     return pressure + FRESH_WEIGHT * fresh if fresh > 0 else pressure
 
 
@@ -176,7 +181,7 @@ def pick(
     """
     best: View | None = None
     best_score = 0.0
-    able = load = 0
+    able = load = best_load = 0
     start = turn % len(candidates) if candidates else 0
     ordered = (*candidates[start:], *candidates[:start])
     for view in ordered:
@@ -185,18 +190,21 @@ def pick(
         # `score`, written out: with many replicas its calls would be most of the work.
         in_flight = view.in_flight
         fresh = in_flight - view.in_flight_at_report
-        pressure = view.kv_usage + WAITING_WEIGHT * view.waiting + IN_FLIGHT_WEIGHT * in_flight
+        here = in_flight + view.others
+        pressure = view.kv_usage + WAITING_WEIGHT * view.waiting + IN_FLIGHT_WEIGHT * here
         if fresh > 0:
             pressure += FRESH_WEIGHT * fresh
         if best is None or pressure < best_score:
-            best, best_score = view, pressure
-        if near:
-            able += 1
-            load += in_flight + view.others
-    if not able:
+            best, best_score, best_load = view, pressure, here
+        able += 1
+        load += here
+    if best is None or not near:
         return best
     most = max_load(load, able)
+    lacks_work = best_load + 1 < MIN_OF_MEAN * (load + 1) / able
     for holders in near:
+        if lacks_work and len(holders.replicas) > 1:
+            break
         nearest = _nearest(ordered, tried, holders, most, best_score + MAX_PRESSURE_OVER_BEST)
         if nearest is not None:
             return nearest

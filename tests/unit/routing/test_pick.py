@@ -6,7 +6,20 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.routing.pick import Rejection, Shares, explain, last_resort, pick, score, session_point, split
+from penstock.routing.pick import (
+    MAX_OVER_MEAN,
+    WORTH_ROUNDING_BYTES,
+    Reason,
+    Rejection,
+    Shares,
+    explain,
+    last_resort,
+    pick,
+    score,
+    session_point,
+    split,
+)
+from penstock.routing.prefix import Holders
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ loads = st.fixed_dictionaries(
         "waiting": st.integers(0, 1000),
         "in_flight": st.integers(0, 1000),
         "in_flight_at_report": st.integers(0, 1000),
+        "others": st.integers(0, 20),
     }
 )
 fleets = st.lists(loads, max_size=8).map(lambda items: [View(id=str(n), **item) for n, item in enumerate(items)])
@@ -54,6 +68,7 @@ def test_never_a_replica_that_is_worse_in_everything(fleet: list[View], turn: in
             chosen.kv_usage > other.kv_usage
             and chosen.waiting > other.waiting
             and chosen.in_flight > other.in_flight
+            and chosen.others > other.others
             and fresh > other_fresh
         )
 
@@ -202,3 +217,97 @@ def test_sessions_are_spread_evenly():
     points = [session_point(b"session %d" % n) for n in range(4000)]
     for tenth in range(10):
         assert abs(sum(tenth <= 10 * point < tenth + 1 for point in points) - 400) < 100
+
+
+@st.composite
+def knowledge(draw: st.DrawFn) -> list[Holders]:
+    """Who holds how much, the most first, as an index tells it: who holds more is among those that hold less."""
+    levels, names = [], frozenset[str]()
+    for matched in sorted(draw(st.sets(st.integers(1, 100_000), max_size=4)), reverse=True):
+        names |= draw(st.frozensets(st.sampled_from("01234567"), min_size=1))
+        levels.append(Holders(matched, names))
+    return levels
+
+
+def able(fleet: list[View], tried: set[str]) -> list[View]:
+    return [view for view in fleet if not view.draining and not view.ejected and view.id not in tried]
+
+
+@given(fleets, turns, knowledge(), st.sets(st.sampled_from("01234567")))
+def test_affinity_never_chooses_a_draining_an_ejected_or_a_tried_replica(
+    fleet: list[View], turn: int, near: list[Holders], tried: set[str]
+):
+    chosen = pick(fleet, turn=turn, tried=tried, near=near)
+    assert (chosen is None) == (not able(fleet, tried))
+    assert chosen is None or chosen in able(fleet, tried)
+
+
+@given(fleets, turns, knowledge())
+def test_affinity_takes_no_replica_over_its_bound(fleet: list[View], turn: int, near: list[Holders]):
+    chosen = pick(fleet, turn=turn, near=near)
+    if chosen is None or chosen is pick(fleet, turn=turn):
+        return  # the pressure chose it, or would have
+    open_to_work = able(fleet, set())
+    mean = (sum(view.in_flight + view.others for view in open_to_work) + 1) / len(open_to_work)
+    held = max(holders.matched_bytes for holders in near if chosen.id in holders.replicas)
+    rounding = 1 if held >= WORTH_ROUNDING_BYTES else 0
+    assert chosen.in_flight + chosen.others + 1 <= max(1, MAX_OVER_MEAN * mean + rounding)
+
+
+@given(turns, knowledge(), st.integers(1, 8), st.integers(0, 50))
+def test_replicas_in_balance_give_a_prompt_to_the_one_that_holds_most(
+    turn: int, near: list[Holders], count: int, load: int
+):
+    fleet = [View(str(n), in_flight=10 * load, in_flight_at_report=10 * load) for n in range(count)]
+    chosen = pick(fleet, turn=turn, near=near)
+    best = next((holders for holders in near if any(view.id in holders.replicas for view in fleet)), None)
+    assert best is None or chosen.id in best.replicas
+
+
+@given(st.integers(2, 8), st.integers(40, 80), st.integers(0, 100_000))
+def test_one_prompt_for_all_starves_no_replica(count: int, requests: int, matched: int):
+    """Requests that never end and all begin alike: what one replica alone holds at first spreads over all."""
+    in_flight = dict.fromkeys(map(str, range(count)), 0)
+    holding: set[str] = set()
+    for turn in range(requests):
+        fleet = [View(name, in_flight=held, in_flight_at_report=held) for name, held in in_flight.items()]
+        chosen = pick(fleet, turn=turn, near=[Holders(matched, frozenset(holding))] if holding and matched else [])
+        in_flight[chosen.id] += 1
+        holding.add(chosen.id)
+    assert max(in_flight.values()) <= MAX_OVER_MEAN * requests / count + 1
+    assert min(in_flight.values()) > 0
+
+
+def test_who_has_no_room_saves_nothing():
+    near = [Holders(50_000, frozenset({"full"}))]
+    free = View("free", kv_usage=0.2)
+    assert pick([View("full", kv_usage=0.6), free], turn=0, near=near).id == "full"
+    assert pick([View("full", kv_usage=0.9), free], turn=0, near=near).id == "free"
+    assert pick([View("full", waiting=3), free], turn=0, near=near).id == "free"
+
+
+def test_the_next_best_holder_takes_what_the_best_cannot():
+    fleet = [View("most", in_flight=9), View("some", in_flight=3), View("none", in_flight=2)]
+    near = [Holders(9_000, frozenset({"most"})), Holders(5_000, frozenset({"most", "some"}))]
+    assert pick(fleet, turn=0, near=near).id == "some"
+
+
+def test_requests_of_other_gateways_count():
+    fleet = [View("near", others=4), View("far")]
+    assert pick(fleet, turn=0, near=[Holders(1000, frozenset({"near"}))]).id == "far"
+
+
+def test_reasons_say_what_affinity_came_to():
+    fleet = [View("busy", in_flight=9), View("free")]
+    near = [Holders(2000, frozenset({"busy"}))]
+    told = explain(fleet, turn=0, near=near)
+    assert (told.chosen, told.reason, told.max_load) == ("free", Reason.SPREAD, MAX_OVER_MEAN * 5)
+    assert [(scored.matched_bytes, scored.over_bound) for scored in told.candidates] == [(2000, True), (0, False)]
+    assert explain(fleet, turn=0).reason is Reason.PRESSURE
+    assert explain(fleet[1:], turn=0, near=[Holders(2000, frozenset({"free"}))]).reason is Reason.PREFIX
+
+
+@given(fleets, turns, knowledge())
+def test_an_explanation_is_of_the_pick_itself(fleet: list[View], turn: int, near: list[Holders]):
+    chosen = pick(fleet, turn=turn, near=near)
+    assert explain(fleet, turn=turn, near=near).chosen == (None if chosen is None else chosen.id)
