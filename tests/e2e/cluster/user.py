@@ -33,6 +33,8 @@ STREAM_S = 60.0
 """How long each stream that a promise is tried with shall last at least."""
 FIRST_TOKENS_WITHIN_S = 60.0
 CALIBRATION_TOKENS = 300
+MOST_TOKENS = 15_000
+"""Of one stream: what the Model's context holds."""
 
 
 @dataclass
@@ -159,24 +161,27 @@ class User:
                 process.kill()  # nsenter's; the client dies with its pipe or with the node
                 reader.join()
 
-    @contextlib.contextmanager
-    def long_streams(self, cause: str, count: int, least_s: float = STREAM_S) -> Iterator[Streams]:
-        """Open streams that last a while, let `cause` happen to them, and count those it cut.
-
-        How fast tokens come is tried first: the streams get nearly twice as many as that many seconds bring.
-        """
+    def tokens_for(self, count: int, least_s: float) -> int:
+        """Try how fast tokens come to so many streams; return how many make each last so long, and some more."""
         with self.streams(count, CALIBRATION_TOKENS) as trial:
             trial.process.wait(FIRST_TOKENS_WITHIN_S * 2)
         took_s = max((end["lasted_s"] for end in trial.ends), default=1.0)
-        tokens = min(int(CALIBRATION_TOKENS / took_s * least_s * 1.8), 15_000)
+        return min(int(CALIBRATION_TOKENS / took_s * least_s * 1.6), MOST_TOKENS)
+
+    @contextlib.contextmanager
+    def long_streams(self, cause: str, count: int, least_s: float = STREAM_S) -> Iterator[Streams]:
+        """Open streams that last a while, let `cause` happen to them, and count those it cut."""
+        tokens = self.tokens_for(count, least_s)
         with self.streams(count, tokens) as streams:
-            self.node.wait(f"{count} streams run", lambda: streams.alive == count, within_s=FIRST_TOKENS_WITHIN_S)
+            self.wait_running(streams, count)
             self.record.say(f"  {count} streams of {tokens} tokens run")
-            before = len(streams.ends)
             yield streams
-            alive_after = streams.alive
-        assert before == 0
-        self.record.streams(cause, streams.ends, alive_when_it_was_over=alive_after)
+            alive = streams.alive
+        self.record.streams(cause, streams.ends, alive_when_it_was_over=alive)
+
+    def wait_running(self, streams: Streams, count: int) -> None:
+        """Wait until so many streams have had their first token."""
+        self.node.wait(f"{count} streams run", lambda: streams.alive == count, within_s=FIRST_TOKENS_WITHIN_S)
 
     def kill(self, pod: dict[str, Any], program: str) -> int:
         """Kill (SIGKILL) the processes of a pod whose command line has a word; return how many there were."""
