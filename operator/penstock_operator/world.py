@@ -107,16 +107,17 @@ class World:
         return key in self._gone
 
     def let_go(self, key: Key) -> None:
-        """Drop all that is kept of a Model whose object is gone."""
+        """Drop all that is kept of a Model whose object is gone: somebody may have taken its finalizer away."""
+        self._views.pop(key, None)
         self._gone.discard(key)
         self._scaled.pop(key, None)
 
     def note_scaled(self, key: Key, replicas: int) -> None:
-        """Note what we have written into a Model's `spec.replicas`."""
+        """Note the number in a Model's `spec.replicas` that is no news: one that we wrote, or a wish that was heard."""
         self._scaled[key] = replicas
 
     def scaled(self, key: Key) -> int | None:
-        """Return what we last wrote into `spec.replicas`: another number there is somebody else's wish."""
+        """Return the number in `spec.replicas` that is no news: any other there is somebody else's wish."""
         return self._scaled.get(key)
 
     def _tell(self, key: Key) -> None:

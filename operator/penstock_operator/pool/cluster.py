@@ -103,6 +103,18 @@ def is_head_ready(cluster: Object) -> bool:
     return status.get("state") == "ready" if head is None else head.get("status") == "True"
 
 
+def has_never_run(cluster: Object) -> bool:
+    """Say whether KubeRay has never seen a head of this cluster answer: nothing can have been started there."""
+    status = cluster.get("status") or {}
+    conditions = {item.get("type"): item.get("status") for item in status.get("conditions") or ()}
+    return not (
+        is_head_ready(cluster)
+        or conditions.get("RayClusterProvisioned") == "True"
+        or status.get("state") == "ready"
+        or "ready" in (status.get("stateTransitionTimes") or {})
+    )
+
+
 def _head(options: RayOptions) -> dict[str, Any]:
     """Return the part of the spec that no running cluster can change."""
     spec: dict[str, Any] = {

@@ -113,8 +113,9 @@ class Pool:
             self._shared.preparations.forget(self.namespace, name)
         for item in items:
             name, asked = item.model.name, item.model.spec.replicas
-            ours = self._shared.world.scaled(Key(self.namespace, name))
-            if self._asked.get(name, asked) != asked and asked != ours:
+            key, world = Key(self.namespace, name), self._shared.world
+            if self._asked.get(name, asked) != asked and asked != world.scaled(key):
+                world.note_scaled(key, asked)  # who goes back to the number that was ours means it as well
                 state = self._base.models[name]
                 state.target, state.cause = first_target(item.model), "Manual"
             self._asked[name] = asked

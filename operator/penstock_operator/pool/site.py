@@ -54,8 +54,8 @@ class Site:
         self.dashboard = dashboard
         self.fleet = fleet
         self.reconciler = Reconciler(dashboard.client, SERVE_OPTIONS, route_away)
-        self.head_went = False
-        """Whether the head has been down since Serve answered last: a new one may know of no replica."""
+        self._head_down_since_s: float | None = None
+        """Since when the head has been down; until Serve answers again, since a new one may know of no replica."""
         self.plans: dict[str, RolloutPlan] = {}
         """By model, as of the last plan."""
         self._states: dict[str, RolloutState] = {}
@@ -82,14 +82,26 @@ class Site:
             now_s: When it was read.
         """
         lost: tuple[Step, ...] = ()
-        if self.head_went and not status.started and not survives:
+        if self._head_down_since_s is not None and not status.started and not survives:
             lost = self.fleet.end_all("HeadLost", now_s)
-        self.head_went = False
+        self._head_down_since_s = None
         for name, app in status.applications.items():
             if name not in self.fleet.applications and (found := adopted(app, engines, classes)) is not None:
                 self.fleet.applications[name] = found
         self._forget_old(status)
         return (*lost, *self.fleet.follow(status, now_s).steps)
+
+    def note_head_down(self, now_s: float) -> None:
+        """Note that the head does not answer, so that Serve was not asked."""
+        self.dashboard.problem = None
+        if self._head_down_since_s is None:
+            self._head_down_since_s = now_s
+
+    @property
+    def silent_since_s(self) -> float | None:
+        """Since when nothing has been heard of Serve, its head being down or itself mute; None while it answers."""
+        known = (self._head_down_since_s, self.dashboard.silent_since_s)
+        return min((since_s for since_s in known if since_s is not None), default=None)
 
     def served(self, model: str) -> int:
         """Return how many replicas Serve aims at for a model; of two revisions of one placement the larger counts."""

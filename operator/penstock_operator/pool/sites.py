@@ -12,14 +12,15 @@ from penstock.control.reconciler import RouteAway
 from penstock.control.replicas import Life, Step
 from penstock.serve.status import ServeStatus
 from penstock_kube.resources import Object
-from penstock_operator.pool.cluster import is_head_ready
+from penstock_operator.pool.cluster import has_never_run, is_head_ready
 from penstock_operator.pool.dashboard import Dashboard
 from penstock_operator.pool.names import head_service
 from penstock_operator.pool.shared import Shared
 from penstock_operator.pool.site import Site
 
 GIVE_UP_S: Final = 900.0
-"""How long a Serve that does not answer holds up the deletion of Models: nothing can be seen to drain any more."""
+"""How long a Serve that does not answer, or whose head is down, holds up the deletion of Models: nothing can be seen
+to drain any more."""
 
 
 class Sites:
@@ -89,7 +90,7 @@ class Sites:
                 await site.close()
         for name, cluster in there.items():
             if name not in self._sites:
-                self._sites[name] = self._make(name, cluster, is_new=is_new(name))
+                self._sites[name] = self._make(name, cluster, is_new=is_new(name) or has_never_run(cluster))
         ordered = sorted(self._sites, key=lambda name: (name == self._wanted, name))
         self._sites = {name: self._sites[name] for name in ordered}
         self._moved = {(cluster, name) for cluster, name in self._moved if cluster in self._sites}
@@ -115,7 +116,7 @@ class Sites:
             if is_head_ready(cluster):
                 ready.append(site)
             else:
-                site.head_went, site.dashboard.problem = True, None
+                site.note_head_down(self._shared.clock())
         answers = await asyncio.gather(*(site.dashboard.look() for site in ready))
         return {site: status for site, status in zip(ready, answers, strict=True) if status is not None}
 
@@ -145,7 +146,7 @@ class Sites:
         """Say whether nothing is left of a model, or nobody will ever be able to tell."""
         now_s = self._shared.clock()
         for site in self:
-            if (since_s := site.dashboard.silent_since_s) is not None and now_s - since_s > GIVE_UP_S:
+            if (since_s := site.silent_since_s) is not None and now_s - since_s > GIVE_UP_S:
                 continue
             if site.is_blind or site.has_any(model):
                 return False
