@@ -30,7 +30,7 @@ POD_USER = 65532
 """User that the ledger writes its books as."""
 COLD_START_S = 420.0
 """A replica starts in a minute on two free cores; here the load takes its share of them."""
-STREAMS = 5
+STREAMS = 4
 BATCH = 4
 VALUES = HERE / "values.yaml"
 CHANGED = ("operator.statusPeriodSeconds=4", "gateway.drainDelaySeconds=6")
@@ -72,7 +72,7 @@ def press_until_two(user: User) -> None:
         user.wait_model("two replicas serve", lambda status: status.get("readyReplicas", 0) == 2, COLD_START_S)
         assert len(user.workers()) == 2, "two replicas serve, but not in two worker pods"
         user.models("two replicas")
-    with user.long_streams("scaling down", STREAMS + 1, least_s=2 * STREAM_S) as streams:
+    with user.long_streams("scaling down", STREAMS + 2, least_s=2 * STREAM_S) as streams:
         user.wait_model("one replica is to go", lambda status: status.get("readyReplicas", 0) == 1, 180.0)
         user.record.say(f"  one replica drains, {streams.alive} streams alive")
         user.record.note(alive_at_drain=streams.alive)
