@@ -38,6 +38,7 @@ from penstock_operator.model.controller import ModelController
 from penstock_operator.part import mirror
 from penstock_operator.pool.controller import PoolController
 from penstock_operator.pool.names import MANAGED_SELECTOR
+from penstock_operator.pool.policy_controller import build_policies
 from penstock_operator.pool.slices import MANAGED_BY_LABEL
 from penstock_operator.promises import Promises
 from penstock_operator.reports import Reports
@@ -160,6 +161,7 @@ class Operator:
         parts = (
             build_accelerators(self.world, leader, settings, metrics=metrics),
             build_images(self.world, leader, settings, typed.models, metrics=metrics),
+            build_policies(self.world, leader, settings, metrics=metrics),
             *(
                 build(
                     self.world,

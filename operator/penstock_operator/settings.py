@@ -6,6 +6,7 @@ A group's field is named with two underscores between: `PENSTOCK_OPERATOR_RAY__I
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +59,30 @@ class RayOptions(BaseModel):
     class that has a node selector."""
     cache_host_path: str | None = None
     """Folder on each node for downloaded weights; a pod's own disk when both are None."""
+    network_policy: bool = True
+    """Whether each pool has a NetworkPolicy that admits those of `NetworkOptions` only. One that is there goes when
+    this is False."""
+
+
+class NetworkOptions(BaseModel):
+    """Whom the NetworkPolicies of pools admit. Gateways and operator are in the operator's own namespace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gateway_labels: dict[str, str] = Field(
+        default={"app.kubernetes.io/part-of": "penstock", "app.kubernetes.io/component": "gateway"}, min_length=1
+    )
+    """Labels of gateways' pods, which may reach engines."""
+    operator_labels: dict[str, str] = Field(
+        default={"app.kubernetes.io/part-of": "penstock", "app.kubernetes.io/component": "operator"}, min_length=1
+    )
+    """Labels of operators' pods, which may reach engines and Ray's dashboard."""
+    ray_operators: tuple[dict[str, Any], ...] = (
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}},
+    )
+    """KubeRay's operator, as peers of a NetworkPolicy: it may reach Ray's dashboard."""
+    monitoring: tuple[dict[str, Any], ...] = ()
+    """Who may read Ray's own metrics, as peers of a NetworkPolicy."""
 
 
 class Settings(BaseSettings):
@@ -104,6 +129,7 @@ class Settings(BaseSettings):
     """A kubeconfig; the pod's service account when None."""
     lease: LeaseOptions = LeaseOptions()
     ray: RayOptions = RayOptions()
+    network: NetworkOptions = NetworkOptions()
 
     @property
     def where(self) -> RedisUrl | None:

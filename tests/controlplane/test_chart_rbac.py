@@ -20,6 +20,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 PENSTOCK = "/apis/penstock.dev/v1alpha1"
 SLICES = "/apis/discovery.k8s.io/v1"
 OURS = "fieldSelector=metadata.name%3Dpenstock-routing"
+POLICIES = "fieldSelector=metadata.name%3Dpenstock-engines"
 
 
 MODES = {
@@ -42,6 +43,11 @@ def clusters(namespace, *rest):
 
 def slices(namespace, *rest):
     return "/".join([f"{SLICES}/namespaces/{namespace}/endpointslices", *rest])
+
+
+def policies(namespace, name=""):
+    path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+    return f"{path}/{name}" if name else path
 
 
 def leases(*rest):
@@ -71,6 +77,7 @@ CLUSTER = obj(
         "headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "h", "image": "h:1"}]}}}
     },
 )
+POLICY = obj("networking.k8s.io/v1", "NetworkPolicy", "penstock-engines", spec={"podSelector": {}})
 SECRET = obj("v1", "Secret", "stolen", data={})
 POD = obj("v1", "Pod", "p", spec={"containers": [{"name": "c", "image": "c:1"}]})
 EVENT = obj(
@@ -177,6 +184,9 @@ def operator_calls(namespace):
     yield "GET", core(namespace, f"configmaps?{OURS}"), None, None
     yield "PATCH", core(namespace, "configmaps", "penstock-routing"), CONFIG_MAP, APPLY
     yield "DELETE", core(namespace, "configmaps", "penstock-routing"), None, None
+    yield "GET", f"{policies(namespace)}?{POLICIES}", None, None
+    yield "PATCH", policies(namespace, "penstock-engines"), POLICY, APPLY
+    yield "DELETE", policies(namespace, "penstock-engines"), None, None
     yield "GET", core(namespace, "pods"), None, None
     yield "GET", core(namespace, "secrets"), None, None
     yield "GET", core(namespace, "secrets", "absent"), None, None
@@ -195,6 +205,8 @@ def refused_everywhere(namespace):
     yield "GET", core(namespace, "pods/p/proxy"), None, None
     yield "GET", core(namespace, "configmaps"), None, None
     yield "PATCH", core(namespace, "configmaps", "somebody-elses"), OTHER_CONFIG_MAP, APPLY
+    yield "GET", policies(namespace), None, None
+    yield "DELETE", policies(namespace, "somebody-elses"), None, None
     yield "POST", ours(namespace, "models"), MODEL, None
     yield "DELETE", ours(namespace, "models", "m"), None, None
     yield "PATCH", ours(namespace, "routes", "r"), {"spec": {}}, MERGE

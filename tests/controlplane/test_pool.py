@@ -8,7 +8,7 @@ import pytest
 
 from penstock.api.crd import CRD_KINDS, custom_resource_definition
 from penstock_kube.config import Access
-from penstock_kube.resources import ENDPOINT_SLICES, MODELS, PODS, RAY_CLUSTERS, Key
+from penstock_kube.resources import ENDPOINT_SLICES, MODELS, NETWORK_POLICIES, PODS, RAY_CLUSTERS, Key
 from tests.support.kuberay import kuberay
 from tests.support.kuberay_crds import definitions
 from tests.support.pools import CLASS, pools, until
@@ -66,7 +66,7 @@ async def test_a_model_comes_up_and_gateways_hear_of_it_in_few_calls(pool, serve
     assert item["metadata"]["annotations"]["penstock.dev/variant"] == app["name"]
     assert [event["kind"] for event in pool.events()] == ["Start", "Ready"]
     assert sorted(pool.calls.made) == [
-        ("apply", "endpointslices"), ("apply", "rayclusters"), ("get", "secrets"),
+        ("apply", "endpointslices"), ("apply", "networkpolicies"), ("apply", "rayclusters"), ("get", "secrets"),
     ]  # fmt: skip
     assert pool.condition("llama", "Ready") == (True, "ReplicasReady")
 
@@ -172,6 +172,21 @@ async def test_hand_edits_and_deletions_are_put_right(pool):
     await pool.kube.delete(RAY_CLUSTERS, pool.namespace, name)
     await until(lambda: [new["metadata"]["uid"] for new in pool.clusters()] not in ([], [cluster["metadata"]["uid"]]))
     await until(lambda: pool.ready("llama") == 1, what=lambda: pool.view("llama"))
+
+
+async def test_engines_admit_gateways_whatever_somebody_writes_into_the_policy(pool):
+    await pool.model("llama")
+    await until(lambda: pool.ready("llama") == 1)
+    before, [cluster] = await pool.policy(), pool.clusters()
+    assert [owner["uid"] for owner in before["metadata"]["ownerReferences"]] == [cluster["metadata"]["uid"]]
+    assert [port for rule in before["spec"]["ingress"] for port in rule.get("ports", ())] == [
+        {"protocol": "TCP", "port": 30000, "endPort": 31000},
+        {"protocol": "TCP", "port": 8265},
+    ]
+    name, pool.calls.made[:] = before["metadata"]["name"], []
+    await pool.kube.merge_patch(NETWORK_POLICIES, pool.namespace, name, {"spec": {"ingress": [{}]}})
+    await until(lambda: ("apply", "networkpolicies") in pool.calls.made)
+    assert (await pool.policy())["spec"] == before["spec"]
 
 
 async def test_counts_of_rays_autoscaler_stay(pool):

@@ -23,6 +23,7 @@ from penstock_kube.resources import (
     ACCELERATOR_CLASSES,
     ENDPOINT_SLICES,
     MODELS,
+    NETWORK_POLICIES,
     PODS,
     RAY_CLUSTERS,
     ROUTES,
@@ -33,6 +34,8 @@ from penstock_kube.resources import (
 from penstock_operator.part import mirror
 from penstock_operator.pool.controller import PoolController
 from penstock_operator.pool.names import MANAGED_SELECTOR
+from penstock_operator.pool.policy import POLICY_NAME
+from penstock_operator.pool.policy_controller import build_policies
 from penstock_operator.pool.slices import MANAGED_BY_LABEL
 from penstock_operator.route.names import NameBook
 from penstock_operator.settings import RayOptions, Settings
@@ -99,6 +102,10 @@ class Pools:
     gateway: Gateway
     namespace: str
     spool: Path
+
+    async def policy(self) -> Any:
+        """Read the pool's NetworkPolicy."""
+        return await self.kube.get(NETWORK_POLICIES, self.namespace, POLICY_NAME)
 
     async def model(self, name: str, **spec: Any) -> dict[str, Any]:
         """Apply a Model; the spec is complete but for what is given."""
@@ -177,8 +184,10 @@ async def pools(kubeconfig: Path, namespace: str, dashboard_url: str, spool: Pat
             world.models, world.classes, world.routes, world.tenants,
             world.ray_clusters, world.pods, world.gateways, world.slices,
         )  # fmt: skip
-        running = [reflector.run() for each in mirrors for reflector in each.reflectors]
-        tasks = [asyncio.create_task(work) for work in (*running, pool.controller().run())]
+        policies = build_policies(world, kube, settings)
+        running = [reflector.run() for each in (*mirrors, *policies.mirrors) for reflector in each.reflectors]
+        controllers = (pool.controller(), *policies.controllers)
+        tasks = [asyncio.create_task(work) for work in (*running, *(each.run() for each in controllers))]
         try:
             yield Pools(kube, world, pool, calls, gateway, namespace, spool)
         finally:

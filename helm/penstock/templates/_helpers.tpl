@@ -63,8 +63,10 @@ topologySpreadConstraints:
 {{/* The level `restricted` of Pod Security, and a file system that cannot be written. */}}
 {{- define "penstock.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.podSecurity.runAsUser }}
-runAsGroup: {{ .Values.podSecurity.runAsUser }}
+{{- with .Values.podSecurity.runAsUser }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+{{- end }}
 {{- with .Values.podSecurity.fsGroup }}
 fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch

@@ -39,6 +39,8 @@
   value: {{ .idleTimeoutSeconds | quote }}
 - name: PENSTOCK_OPERATOR_RAY__PULL_AHEAD
   value: {{ .pullAhead | quote }}
+- name: PENSTOCK_OPERATOR_RAY__NETWORK_POLICY
+  value: {{ $.Values.networkPolicy.enabled | quote }}
 {{- with .cache.claim }}
 - name: PENSTOCK_OPERATOR_RAY__CACHE_CLAIM
   value: {{ . | quote }}
@@ -55,5 +57,15 @@
 - name: PENSTOCK_OPERATOR_RAY__GCS_REDIS_SECRET
   value: {{ . | quote }}
 {{- end }}
+{{- end }}
+{{- if .Values.networkPolicy.enabled }}
+- name: PENSTOCK_OPERATOR_NETWORK__GATEWAY_LABELS
+  value: {{ include "penstock.selectorLabels" (list . "gateway") | fromYaml | toJson | quote }}
+- name: PENSTOCK_OPERATOR_NETWORK__OPERATOR_LABELS
+  value: {{ include "penstock.selectorLabels" (list . "operator") | fromYaml | toJson | quote }}
+- name: PENSTOCK_OPERATOR_NETWORK__RAY_OPERATORS
+  value: {{ .Values.networkPolicy.kuberay | default list | toJson | quote }}
+- name: PENSTOCK_OPERATOR_NETWORK__MONITORING
+  value: {{ .Values.networkPolicy.monitoring | default list | toJson | quote }}
 {{- end }}
 {{- end }}

@@ -39,6 +39,11 @@
   resources: [configmaps]
   resourceNames: [penstock-routing]
   verbs: [get, list, watch, create, patch, delete]
+# Who may reach the pool's pods: this one NetworkPolicy in each namespace.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  resourceNames: [penstock-engines]
+  verbs: [get, list, watch, create, patch, delete]
 # Tenants' keys: Secrets with the label penstock.dev/api-keys are watched, others are read by the names that Tenants
 # refer to. RBAC knows no labels, so that this is the right to read every Secret of the namespaces that are served:
 # serve only some (rbac.namespaced) where that is too much.
