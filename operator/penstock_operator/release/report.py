@@ -20,6 +20,8 @@ class Left:
     ray_clusters: list[Key] | None
     claims: list[Key] | None
     """PersistentVolumeClaims."""
+    pulls: list[Key] | None
+    """DaemonSets that have images pulled ahead."""
 
 
 def describe(left: Left) -> Iterator[str]:
@@ -32,6 +34,10 @@ def describe(left: Left) -> Iterator[str]:
             yield f"  kubectl -n {key.namespace} delete raycluster {key.name}"
     else:
         yield "no RayCluster runs"
+    if left.pulls is None:
+        yield "DaemonSets of image pulls could not be looked at: kubectl get daemonsets -A -l penstock.dev/pulls"
+    for key in left.pulls or ():
+        yield f"still there: a DaemonSet of image pulls: kubectl -n {key.namespace} delete daemonset {key.name}"
     if left.claims is None:
         yield "PersistentVolumeClaims were not looked at: kubectl get pvc -A"
     elif left.claims:

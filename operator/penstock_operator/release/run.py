@@ -1,4 +1,4 @@
-"""Lets Models go: stops the operator, removes its finalizer, and tells what is left.
+"""Lets Models go: stops the operator, removes its finalizer and what pulls images, and tells what is left.
 
 Any step may be done already, or there may be nothing at all: what is found is brought to the same end, so that a job
 that is repeated, or runs after half an uninstall, ends well.
@@ -13,6 +13,7 @@ from penstock_kube.client import KubeClient
 from penstock_kube.clock import Clock
 from penstock_kube.errors import ConflictError, ForbiddenError, NotFoundError
 from penstock_kube.resources import (
+    DAEMON_SETS,
     DEPLOYMENTS,
     LEASES,
     MODELS,
@@ -30,6 +31,7 @@ from penstock_operator.pool.names import MANAGED_SELECTOR
 from penstock_operator.release.report import Left, counted, describe
 from penstock_operator.runtime.finalizers import has_finalizer, remove_finalizer
 from penstock_operator.settings import Settings
+from penstock_operator.weights.images import IMAGES_LABEL
 
 QUIET_S: Final = 3.0
 """How long nobody may hold the Lease before the operator counts as gone: candidates try every two seconds."""
@@ -60,12 +62,14 @@ async def release(client: KubeClient, settings: Settings, clock: Clock, say: Say
         say(f"would let {counted(len(held), 'Model')} go: {names}" if held else "no Model is held")
     else:
         held = await _let_go(client, spaces, held, say)
+    pulls = await _end_pulls(client, settings, say, dry_run=dry_run)
     left = Left(
         models=[key_of(model) for model in models],
         routes=await _keys(client, ROUTES, spaces),
         tenants=await _keys(client, TENANTS, spaces),
         ray_clusters=await _keys(client, RAY_CLUSTERS, spaces, MANAGED_SELECTOR),
         claims=await _claims(client, settings),
+        pulls=pulls,
     )
     for line in describe(left):
         say(line)
@@ -123,6 +127,28 @@ async def _let_go(client: KubeClient, spaces: Sequence[str], held: list[Object],
     for model in held:
         say(f"Model {key_of(model)} is still held: an operator runs that puts {FINALIZER} back; end it and try again")
     return held
+
+
+async def _end_pulls(client: KubeClient, settings: Settings, say: Say, *, dry_run: bool) -> list[Key] | None:
+    """Delete the DaemonSets that have images pulled ahead; return those that stay, None when we may not look."""
+    selector = f"{MANAGED_SELECTOR},{IMAGES_LABEL}"
+    found = await _list(client, DAEMON_SETS, (settings.namespace,), selector)
+    if found is None:
+        return None
+    keys = [key_of(obj) for obj in found]
+    if keys and dry_run:
+        say(f"would delete {counted(len(keys), 'DaemonSet')}: {', '.join(map(str, keys))}")
+        return []
+    stay: list[Key] = []
+    for key in keys:
+        try:
+            await client.delete(DAEMON_SETS, *key)
+        except ForbiddenError:
+            stay.append(key)
+    gone = [key for key in keys if key not in stay]
+    if gone:
+        say(f"deleted {counted(len(gone), 'DaemonSet')} of image pulls: {', '.join(map(str, gone))}")
+    return stay
 
 
 async def _claims(client: KubeClient, settings: Settings) -> list[Key] | None:

@@ -6,7 +6,7 @@ import pytest
 
 from penstock_kube.client import Listing
 from penstock_kube.errors import ConflictError, ForbiddenError, NotFoundError
-from penstock_kube.resources import DEPLOYMENTS, LEASES, MODELS, PERSISTENT_VOLUME_CLAIMS, RAY_CLUSTERS
+from penstock_kube.resources import DAEMON_SETS, DEPLOYMENTS, LEASES, MODELS, PERSISTENT_VOLUME_CLAIMS, RAY_CLUSTERS
 from penstock_operator.model.plan import FINALIZER
 from penstock_operator.release.run import PATIENCE_S, release
 from penstock_operator.settings import Settings
@@ -32,6 +32,11 @@ class Clock:
 
     async def sleep(self, seconds):
         self.time_s += seconds
+
+
+def selects(requirement, labels):
+    key, equals, value = requirement.partition("=")
+    return labels.get(key) == value if equals else key in labels
 
 
 class Cluster:
@@ -61,7 +66,14 @@ class Cluster:
         self.check(kind)
         if kind not in self.objects:
             raise NotFoundError(404, "NotFound", "no such kind")
-        here = [obj for obj in self.objects[kind] if namespace in ("", obj["metadata"].get("namespace"))]
+        here = [
+            obj
+            for obj in self.objects[kind]
+            if namespace in ("", obj["metadata"].get("namespace"))
+            and all(
+                selects(part, obj["metadata"].get("labels", {})) for part in (label_selector or "").split(",") if part
+            )
+        ]
         if self.puts_back and kind is MODELS:
             for obj in here:
                 obj["metadata"]["finalizers"] = [FINALIZER]
@@ -87,6 +99,11 @@ class Cluster:
         obj["spec"] |= patch.get("spec", {})
         return obj
 
+    async def delete(self, kind, namespace, name):
+        if ("delete", kind) in self.forbidden:
+            raise ForbiddenError(403, "Forbidden", f"no right to delete {kind.plural}")
+        self.objects[kind] = [obj for obj in self.objects[kind] if obj["metadata"]["name"] != name]
+
 
 @pytest.fixture
 def cluster():
@@ -102,6 +119,11 @@ def lease(holder="leader"):
         "metadata": {"namespace": "home", "name": "penstock-operator"},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15},
     }
+
+
+def pull(name):
+    labels = {"app.kubernetes.io/managed-by": "penstock", "penstock.dev/pulls": "0f"}
+    return {"metadata": {"namespace": "home", "name": name, "labels": labels}}
 
 
 async def run(cluster, **options):
@@ -149,7 +171,7 @@ async def test_a_leader_that_does_not_go_is_named_and_so_are_models_that_it_hold
 
 
 async def test_what_keeps_running_is_named_with_how_to_end_it(cluster):
-    metadata = {"namespace": "a", "name": "penstock-0f"}
+    metadata = {"namespace": "a", "name": "penstock-0f", "labels": {"app.kubernetes.io/managed-by": "penstock"}}
     cluster.add(RAY_CLUSTERS, {"metadata": metadata})
     cluster.add(MODELS, model("a", "one"))
     labels = {"app.kubernetes.io/part-of": "penstock"}
@@ -170,6 +192,22 @@ async def test_what_may_not_be_looked_at_is_said_and_holds_nothing_up(cluster):
     assert "PersistentVolumeClaims were not looked at: kubectl get pvc -A" in said
 
 
+async def test_image_pulls_end_and_other_daemonsets_stay(cluster):
+    cluster.add(DAEMON_SETS, pull("penstock-pull-h100"))
+    cluster.add(DAEMON_SETS, {"metadata": {"namespace": "home", "name": "somebody-elses"}})
+    _, said = await run(cluster)
+    assert "deleted 1 DaemonSet of image pulls: home/penstock-pull-h100" in said
+    assert [obj["metadata"]["name"] for obj in cluster.objects[DAEMON_SETS]] == ["somebody-elses"]
+
+
+async def test_image_pulls_that_may_not_be_ended_are_named_with_how_to(cluster):
+    cluster.add(DAEMON_SETS, pull("penstock-pull-h100"))
+    cluster.forbidden.add(("delete", DAEMON_SETS))
+    done, said = await run(cluster)
+    assert done
+    assert "still there: a DaemonSet of image pulls: kubectl -n home delete daemonset penstock-pull-h100" in said
+
+
 async def test_who_may_not_read_models_fails(cluster):
     cluster.forbidden.add(MODELS)
     with pytest.raises(ForbiddenError):
@@ -179,8 +217,9 @@ async def test_who_may_not_read_models_fails(cluster):
 async def test_a_dry_run_changes_nothing_and_waits_for_nobody(cluster):
     cluster.add(MODELS, held("one"))
     cluster.add(LEASES, lease())
+    cluster.add(DAEMON_SETS, pull("penstock-pull-h100"))
     before = copy.deepcopy(cluster.objects)
     done, said = await run(cluster, dry_run=True)
     assert done
-    assert said[0] == "would let 1 Model go: a/one"
+    assert said[:2] == ["would let 1 Model go: a/one", "would delete 1 DaemonSet: home/penstock-pull-h100"]
     assert (cluster.objects, cluster.clock.time_s) == (before, 0)
