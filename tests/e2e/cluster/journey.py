@@ -78,6 +78,7 @@ def press_until_two(user: User) -> None:
         user.record.note(alive_at_drain=streams.alive)
     user.wait_ready(1, 120.0)
     user.models("calm")
+    user.counts_replicas = False
     _wait_for_workers(user, 1)
 
 

@@ -65,6 +65,8 @@ class User:
     node: Node
     record: Record
     key: str = field(default_factory=lambda: f"sk-{secrets.token_hex(16)}")
+    counts_replicas: bool = True
+    """Whether the report still follows how many replicas serve: while load alone changes it."""
 
     def helm(self, *arguments: str | Path, within_s: float = 400.0) -> str:
         """Run helm in the release's namespace."""
@@ -98,7 +100,7 @@ class User:
         def look() -> dict[str, Any] | None:
             model = self.model()
             ready = model.get("status", {}).get("readyReplicas", 0)
-            if ready:
+            if ready and self.counts_replicas:
                 self.record.replicas(ready)
             return model if check(model.get("status", {})) else None
 
