@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from penstock.serve.applications import Application, ServeOptions
 from penstock.serve.client import ServeClient
-from penstock.serve.errors import ServeRefusedError
+from penstock.serve.errors import ServeAnswerError, ServeRefusedError
 from penstock.serve.plan import DesiredApplication, PutConfig, ScaleTo, plan, whole_config, without_refused
 from penstock.serve.status import ObservedApplication, ServeStatus
 
@@ -46,12 +46,18 @@ class Reconciler:
         self.leaving = still_leaving(self.leaving, observed)
         wanted = without_refused(desired, self._refused, self._last_good)
         sent: tuple[str, ...] = ()
+        failure: ServeAnswerError | None = None
         for action in plan(wanted, observed, self._options):
             self.steps += 1
             if isinstance(action, PutConfig):
                 sent = await self._put(action, wanted, observed)
-            else:
+                continue
+            try:
                 await self._scale(action, observed)
+            except ServeAnswerError as error:  # Serve is there, and may well take the call of the next application
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return sent
 
     async def _put(

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.control.reconciler import Reconciler, still_leaving
 from penstock.serve.applications import ServeOptions
-from penstock.serve.errors import ServeRefusedError
+from penstock.serve.errors import ServeNotFoundError, ServeRefusedError
 from penstock.serve.plan import DesiredApplication, PutConfig, ScaleTo
 from tests.unit.serve.fakes import Serve, application
 
@@ -17,6 +17,8 @@ class Client:
     def __init__(self) -> None:
         self.serve = Serve()
         self.calls: list[str] = []
+        self.unknown: set[str] = set()
+        """Applications whose scale calls fail."""
 
     async def put(self, body):
         self.calls.append("put " + ",".join(app["name"] for app in body["applications"]))
@@ -28,6 +30,8 @@ class Client:
 
     async def scale(self, name, deployment, replicas):
         self.calls.append(f"scale {name} {replicas}")
+        if name in self.unknown:
+            raise ServeNotFoundError(404, f"no deployment of {name}")
         self.serve.apply(ScaleTo(application=name, deployment=deployment, replicas=replicas))
 
 
@@ -74,6 +78,14 @@ async def test_routing_leaves_the_victims_before_serve_stops_them(client, reconc
     assert reconciler.leaving == {"a-1"}
     await reconciler.reconcile([want("a", target=1)], client.serve.status())
     assert reconciler.leaving == frozenset()
+
+
+async def test_a_scale_call_that_serve_does_not_take_holds_no_other_up(client, reconciler):
+    await reconciler.reconcile([want("a"), want("b")], client.serve.status())
+    client.unknown = {"a"}
+    with pytest.raises(ServeNotFoundError):
+        await reconciler.reconcile([want("a", target=2), want("b", target=2)], client.serve.status())
+    assert client.serve.targets == {"a": 1, "b": 2}
 
 
 async def test_scaling_up_troubles_no_gateway(client, reconciler):
