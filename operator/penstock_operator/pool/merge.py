@@ -46,7 +46,9 @@ def _merged_items(key: str, old: Sequence[Any], new: Sequence[Any]) -> list[Any]
     result = list(old)
     places = {item[key]: index for index, item in enumerate(result) if isinstance(item, Mapping) and key in item}
     for item in new:
-        place = places.get(item.get(key)) if isinstance(item, Mapping) else None
+        known = item.get(key) if isinstance(item, Mapping) else None
+        # What can be no name is for the API server to refuse.
+        place = places.get(known) if isinstance(known, (str, int)) else None
         if place is None:
             result.append(item)
         else:

@@ -170,6 +170,13 @@ def test_a_models_own_template_is_merged_over_ours():
     assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "penstock"
 
 
+@pytest.mark.parametrize("container", [{"name": {"a": "b"}}, {"name": "engine", "env": [{"name": ["A"]}]}, 5])
+def test_a_name_that_can_be_none_is_left_for_the_api_server_to_refuse(container):
+    wanted = model(podTemplate={"spec": {"containers": [container]}})
+    template = worker_template(wanted, wanted.placements[0], accelerator(), OPTIONS)
+    assert json.dumps(container if container == 5 else container["name"]) in json.dumps(template)
+
+
 def test_claims_and_the_hubs_token_reach_the_engine():
     wanted = model(source="pvc://weights/llama", sourceSecretRef={"name": "hub", "key": "token"})
     template = worker_template(wanted, wanted.placements[0], accelerator(), OPTIONS)
