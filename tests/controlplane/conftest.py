@@ -26,6 +26,13 @@ def breakable() -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Stage]:
-    """A cluster with two operator processes, for tests that break it and must mend it again."""
+    """A cluster with an operator process, for tests that break what it looks after."""
     with stage() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def two_operators() -> Iterator[Stage]:
+    """A cluster with two operator processes, for tests that break them or the control plane, and mend it again."""
+    with stage(operators=2, lease_s=4.0) as running:
         yield running

@@ -14,6 +14,11 @@ pytestmark = pytest.mark.controlplane
 EXTERNAL = {"mode": "External"}
 
 
+@pytest.fixture
+def cluster(two_operators):
+    return two_operators
+
+
 @pytest.fixture(autouse=True)
 def whole(cluster):
     """Both operators run before each test, and have logged no error after it."""

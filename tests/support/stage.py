@@ -40,7 +40,7 @@ _CLASS_SPEC = {"vendor": "cpu", "memory": "8Gi", "resourceName": "cpu", "price":
 class OperatorProcess:
     """One `python -m penstock_operator`."""
 
-    def __init__(self, plane: ControlPlane, name: str, folder: Path, dashboard_url: str) -> None:
+    def __init__(self, plane: ControlPlane, name: str, folder: Path, dashboard_url: str, lease_s: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (self.port,) = free_ports(1)
         self.name = name
@@ -60,9 +60,9 @@ class OperatorProcess:
             "RAY__DASHBOARD_URL": dashboard_url,
             "TICK_S": 0.2,
             "STATUS_PERIOD_S": 1,
-            "LEASE__DURATION_S": 4,
-            "LEASE__RENEW_DEADLINE_S": 3,
-            "LEASE__RETRY_S": 0.5,
+            "LEASE__DURATION_S": round(lease_s),
+            "LEASE__RENEW_DEADLINE_S": 0.75 * lease_s,
+            "LEASE__RETRY_S": 0.125 * lease_s,
         }
         # Modules compiled once: each start would take seconds where the environment forbids to keep what is compiled.
         bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(_BYTECODE)}
@@ -112,12 +112,16 @@ class OperatorProcess:
 class Stage:
     """The cluster and all that plays on it."""
 
-    def __init__(self, plane: ControlPlane, serve: ServeApi, ray: KubeRay, folder: Path, audit: Path) -> None:
+    def __init__(
+        self, plane: ControlPlane, serve: ServeApi, ray: KubeRay, folder: Path, *, operators: int, lease_s: float
+    ) -> None:
         self.plane = plane
         self.serve = serve
         self.ray = ray
-        self.operators = {name: OperatorProcess(plane, name, folder / name, serve.url) for name in NAMES}
-        self._audit = audit
+        self.operators = {
+            name: OperatorProcess(plane, name, folder / name, serve.url, lease_s) for name in NAMES[:operators]
+        }
+        self._audit = folder / "audit.log"
 
     def until(self, check: Callable[[], Any], within_s: float = 30.0) -> Any:
         """Return what `check` returns once that is true and nothing of it fails; keep operators running meanwhile."""
@@ -165,7 +169,8 @@ class Stage:
         self.plane.call("DELETE", kind.path(namespace, name))
 
     def model(self, namespace: str, name: str, **spec: Any) -> None:
-        self.apply(MODELS, namespace, name, spec={"source": "tiny://llama", "accelerator": f"{CLASS}:1", **spec})
+        source = {} if "preset" in spec else {"source": "tiny://llama"}
+        self.apply(MODELS, namespace, name, spec={**source, "accelerator": f"{CLASS}:1", **spec})
 
     def condition(self, kind: Kind, namespace: str, name: str, type_: str = "Ready") -> tuple[str, str, str]:
         """Return status, reason and message, of the newest generation only."""
@@ -237,8 +242,8 @@ def cluster_key(stage: Stage, namespace: str) -> Key:
     return _key(namespace, stage.cluster(namespace))
 
 
-def _audit_flags(folder: Path) -> tuple[list[str], Path]:
-    """Return flags that log the writes of the operators, and where."""
+def _audit_flags(folder: Path) -> list[str]:
+    """Return flags that log the writes of the operators."""
     policy, log = folder / "policy.json", folder / "audit.log"
     log.touch()
     rule = {
@@ -249,15 +254,20 @@ def _audit_flags(folder: Path) -> tuple[list[str], Path]:
     }
     rules = [rule, {"level": "None"}]
     policy.write_text(json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}))
-    return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"], log
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Run all of it; end all of it on the way out."""
+def stage(*, operators: int = 1, lease_s: float = 16.0) -> Iterator[Stage]:
+    """Run all of it; end all of it on the way out.
+
+    Args:
+        operators: One or two of them.
+        lease_s: How long a leader that shows no life is waited for. A short one makes a busy machine lose its leader.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-stage-")))
-        flags, audit = _audit_flags(folder)
+        flags = _audit_flags(folder)
         plane = stack.enter_context(control_plane(users=NAMES, apiserver_flags=flags))
         wanted = [one for one in kuberay_crds.definitions() if one["metadata"]["name"].startswith("rayclusters.")]
         for definition in (*map(custom_resource_definition, CRD_KINDS), *wanted):
@@ -266,7 +276,7 @@ def stage() -> Iterator[Stage]:
             plane.grant(name, {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]})
         serve = stack.enter_context(serve_api())
         ray = stack.enter_context(kuberay(Access(str(plane.kubeconfig())), serve))
-        running = Stage(plane, serve, ray, folder, audit)
+        running = Stage(plane, serve, ray, folder, operators=operators, lease_s=lease_s)
         running.namespace(HOME)
         running.until(lambda: plane.call("GET", MODELS.path()))
         running.apply(Kind("penstock.dev", "v1alpha1", "AcceleratorClass", "acceleratorclasses", False), "", CLASS,
