@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -182,9 +183,9 @@ def change_the_engine(user: User) -> None:
 
 def ask_for_the_bill(user: User) -> None:
     """Ask what it cost, and why there are as many replicas as there are."""
-    answers = {word: user.try_penstock(word, "-n", TEAM).splitlines() for word in ("status", "cost")}
-    answers["why"] = user.try_penstock("why", "tiny", "-n", TEAM).splitlines()
-    user.record.note(penstock=answers, cost=answers["cost"])
+    answers = {word: user.penstock(word, "-n", TEAM).splitlines() for word in ("status", "cost")}
+    answers["why"] = user.penstock("why", "tiny", "-n", TEAM).splitlines()
+    user.record.note(penstock=answers, cost=json.loads(user.penstock("cost", "-n", TEAM, "-o", "json")))
     for word, lines in answers.items():
         user.record.say(f"  penstock {word}:\n             " + "\n             ".join(lines))
 

@@ -68,8 +68,13 @@ def test_kubectl_get_models_shows_live_columns(report):
 COLUMNS = ("READY", "KV%", "QUEUE", "P95-TTFT", "$/MTOK", "IDLE%", "WHY")
 
 
-def test_the_cluster_is_asked_for_the_bill(report):
-    assert any("alice" in line for line in report["cost"]), report["cost"]
+def test_the_bill_names_the_tenant_and_adds_up(report):
+    assert "cost" in report, report["failure"]
+    cost = report["cost"]
+    tenant = cost["by_tenant"]["team/alice"]
+    assert tenant["tokens"]["completion"] > 0
+    explained = sum(cost[f"{part}_usd"] for part in ("tenants", "idle", "overhead", "pending", "unattributed"))
+    assert explained == pytest.approx(cost["paid_usd"], rel=1e-6)
 
 
 def test_an_uninstall_leaves_what_people_made_and_blocks_nothing(report):

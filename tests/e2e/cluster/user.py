@@ -18,7 +18,7 @@ import yaml
 
 from tests.e2e.cluster.record import Record
 from tests.support.node.images import ROOT
-from tests.support.node.node import CommandError, Node
+from tests.support.node.node import Node
 
 HERE = Path(__file__).parent
 CHART = ROOT / "helm" / "penstock"
@@ -193,13 +193,6 @@ class User:
     def penstock(self, *arguments: str) -> str:
         """Run `penstock` against the cluster."""
         return self.node.run(ROOT / ".venv/bin/penstock", *arguments, within_s=90.0)
-
-    def try_penstock(self, *arguments: str) -> str:
-        """Run `penstock`, and return what it or its error says."""
-        try:
-            return self.penstock(*arguments)
-        except CommandError as error:
-            return str(error)
 
 
 def is_ready(status: dict[str, Any]) -> bool:
