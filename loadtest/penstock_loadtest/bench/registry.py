@@ -50,6 +50,11 @@ BENCHMARKS: dict[str, Entry] = {
         runner="penstock_loadtest.bench.operator.compare:run",
         rounds=3,
     ),
+    "pick": Entry(
+        summary="the pick of replicas on the Mooncake conversation trace: cache hits, balance, and what a pick costs",
+        runner="penstock_loadtest.bench.pick.compare:run",
+        rounds=5,
+    ),
 }
 
 
