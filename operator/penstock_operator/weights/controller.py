@@ -13,7 +13,7 @@ import msgspec
 from penstock.api.model import Model
 from penstock_kube.client import KubeClient
 from penstock_kube.clock import Clock
-from penstock_kube.errors import AlreadyExistsError
+from penstock_kube.errors import AlreadyExistsError, ForbiddenError, InvalidError
 from penstock_kube.resources import JOBS, Key, Object, key_of
 from penstock_operator.runtime.conditions import Condition
 from penstock_operator.runtime.controller import Result
@@ -28,6 +28,7 @@ from penstock_operator.weights.plan import (
     is_running,
     job_of,
     name_of,
+    refusal,
     superfluous,
     verdict,
 )
@@ -94,16 +95,20 @@ class WeightsController:
         for job in superfluous(jobs.values(), bodies, self._clock.now()):
             await self._client.delete(JOBS, *key_of(job), uid=job["metadata"].get("uid"))
             jobs.pop(name_of(job))
+        refused: dict[str, Condition] = {}
         for name in bodies.keys() - jobs.keys():
             try:
                 jobs[name] = await self._client.create(JOBS, bodies[name])
             except AlreadyExistsError:
                 continue  # the mirror has not seen it yet, or the old one is still going
+            except (ForbiddenError, InvalidError) as error:
+                refused[name] = refusal(error.message)
         kept = [jobs[name] for name in sorted(bodies) if name in jobs]
         verdicts = dict(zip(map(name_of, kept), await asyncio.gather(*map(self._verdict, kept)), strict=True))
+        verdicts |= refused
         unseen = verdict(None, (), None)
         self._tell(namespace, {model: verdicts.get(name_of(body), unseen) for model, body in wanted.items()})
-        if any(is_running(job) for job in kept) or bodies.keys() - jobs.keys():
+        if any(is_running(job) for job in kept) or bodies.keys() - jobs.keys() - refused.keys():
             return Result(requeue_after_s=LOOK_S)
         failed = any(item.reason == "DownloadFailed" for item in verdicts.values())
         return Result(requeue_after_s=RETRY_AFTER_S if failed else None)

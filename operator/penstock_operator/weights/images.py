@@ -11,7 +11,7 @@ from typing import Any, Final
 from penstock.api.accelerator_class import AcceleratorClass
 from penstock.api.model import Model
 from penstock_kube.client import KubeClient
-from penstock_kube.errors import AlreadyExistsError
+from penstock_kube.errors import AlreadyExistsError, InvalidError
 from penstock_kube.resources import DAEMON_SETS, Key, Object, key_of
 from penstock_operator.pool.names import MANAGED, digest, slug
 from penstock_operator.pool.pods import CONTAINER_SECURITY
@@ -122,14 +122,19 @@ class ImagesController:
         classes = {item.name: item for item in self._classes.all()}
         wanted = wanted_pulls(self._live(), classes, self._options, self._namespace)
         there: dict[str, Object] = {obj["metadata"]["name"]: obj for obj in self._pulls.all(self._namespace)}
+        refusal: InvalidError | None = None
         for name in wanted.keys() - there.keys():
             try:
                 await self._client.create(DAEMON_SETS, wanted[name])
             except AlreadyExistsError:
                 continue  # the mirror has not seen it yet
+            except InvalidError as error:
+                refusal = error  # one Model's image is to hold nobody else's up
         for name in there.keys() - wanted.keys():
             if not is_deleting(there[name]):
                 await self._client.delete(DAEMON_SETS, *key_of(there[name]), uid=there[name]["metadata"].get("uid"))
+        if refusal is not None:
+            raise refusal
         return Result()
 
     def _live(self) -> list[Model]:

@@ -152,6 +152,16 @@ def verdict(job: Object | None, pods: Iterable[Object], progress: Progress | Non
     )
 
 
+def refusal(message: str) -> Condition:
+    """Return what is said of the Models whose download the API server does not take.
+
+    Args:
+        message: The API server's.
+    """
+    text = f"the API server refused the Job: {message}; replicas download for themselves, and it is tried once more"
+    return Condition(CONDITION, "False", "DownloadFailed", f"{text} after {RETRY_AFTER_S / 60:.0f} min")
+
+
 def _giga(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f}"
 
