@@ -150,7 +150,8 @@ class Pool:
 
     def _write(self, steps: Iterable[Step]) -> None:
         for step in steps:
-            self._shared.emit(event(step, str(step.life.application.usd_per_hour)))
+            if step.life.paid_s is not None:
+                self._shared.emit(event(step, str(step.life.application.usd_per_hour)))
             if step.kind is ReplicaEventKind.END:
                 self._views.forget_replica(step.life.id)
                 self._meter.forget(step.life.id)

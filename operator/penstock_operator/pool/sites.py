@@ -104,7 +104,7 @@ class Sites:
             uid=cluster["metadata"].get("uid", ""),
             is_new=is_new,
             dashboard=Dashboard(self._namespace, name, url, kube=shared.kube, clock=shared.clock),
-            fleet=Fleet(models=self._base.models, window=self._base.window),
+            fleet=Fleet(waits=True, models=self._base.models, window=self._base.window),
             route_away=self._route_away,
         )
 

@@ -52,6 +52,8 @@ class Fleet:
 
     listen_host: str | None = None
     """The one address that every replica listens on, where that is not its node's."""
+    waits: bool = False
+    """Whether a replica may have to wait for a machine to come up, which costs nothing."""
     models: dict[str, ModelState] = field(default_factory=dict)
     window: LoadWindow = field(default_factory=LoadWindow)
     lives: dict[str, Life] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Fleet:
             causes={name: state.cause for name, state in self.models.items()},
             filled=self._filled,
             listen_host=self.listen_host,
+            waits=self.waits,
         )
         for step in steps:
             self._note(step)

@@ -22,6 +22,9 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float
     """When it entered the phase."""
     started_s: float
+    """When Serve began to start it."""
+    paid_s: float | None = None
+    """From when on it is paid for; None while it waits for a machine."""
     pid: int | None = None
     address: str | None = None
     port: int | None = None
@@ -31,7 +34,10 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica came, became ready, began to drain, or ended."""
+    """One replica came, became ready, began to drain, or ended.
+
+    One that ends while it waits for a machine has an end and no start: it cost nothing.
+    """
 
     life: Life
     kind: ReplicaEventKind
@@ -48,6 +54,7 @@ def advance(
     causes: Mapping[str, str] | None = None,
     filled: frozenset[str] = frozenset(),
     listen_host: str | None = None,
+    waits: bool = False,
 ) -> tuple[dict[str, Life], tuple[Step, ...]]:
     """Return the lives after a status, and the steps that led there, in order of time within each replica.
 
@@ -59,6 +66,7 @@ def advance(
         causes: Why each model's target last moved, by model: the cause of a start or a planned drain.
         filled: Variants that have had as many replicas as they should: another start there replaces a lost one.
         listen_host: The one address that every replica listens on, where that is not its node's.
+        waits: Whether a replica may have to wait for a machine to come up.
     """
     if not observed.started:
         # Ray's dashboard answers so as well when it cannot ask for Serve's controller just then; replicas that are
@@ -74,7 +82,9 @@ def advance(
             if application is not None:
                 moved = causes.get(application.model, "MinReplicas")
                 cause = "Recovery" if before is None and name in filled else moved
-                life, taken = _advance_one(before, _at(replica, listen_host), app, application, now_s, cause)
+                life, taken = _advance_one(
+                    before, _at(replica, listen_host), app, application, now_s, cause, waits=waits
+                )
                 after[life.id] = life
                 steps.extend(taken)
     for life in lives.values():
@@ -115,6 +125,8 @@ def cold_start_s(durations_s: Iterable[float]) -> float | None:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+_AT_ONCE_S = 3.0
+"""A replica that has a process so soon after Serve began with it has not waited for a machine."""
 _ORDER = {ReplicaPhase.STARTING: 0, ReplicaPhase.READY: 1, ReplicaPhase.DRAINING: 2}
 
 
@@ -140,6 +152,8 @@ def _advance_one(  # noqa: PLR0917 - one call site, one line
     application: Application,
     now_s: float,
     cause: str,
+    *,
+    waits: bool,
 ) -> tuple[Life, list[Step]]:
     phase = _phase(replica)
     steps: list[Step] = []
@@ -154,7 +168,6 @@ def _advance_one(  # noqa: PLR0917 - one call site, one line
             started_s=started_s,
             application=application,
         )
-        steps.append(Step(life=before, kind=ReplicaEventKind.START, at_s=started_s, cause=cause))
     # The last known process and place stay: while a replica stops Serve no longer lists where it listens.
     life = msgspec.structs.replace(
         before,
@@ -162,6 +175,11 @@ def _advance_one(  # noqa: PLR0917 - one call site, one line
         address=replica.address or before.address,
         port=replica.port or before.port,
     )
+    if life.paid_s is None and (not waits or replica.pid is not None or phase is not ReplicaPhase.STARTING):
+        # Serve tells when it began to want a replica. How long that one then waited is known to who saw it wait.
+        at_once = not waits or now_s - life.started_s <= _AT_ONCE_S
+        life = msgspec.structs.replace(life, paid_s=life.started_s if at_once else now_s)
+        steps.append(Step(life=life, kind=ReplicaEventKind.START, at_s=life.paid_s or now_s, cause=cause))
     if _ORDER[phase] <= _ORDER[life.phase]:
         return life, steps  # a controller that recovers shows replicas as starting that have long been ready
     life = msgspec.structs.replace(life, phase=phase, since_s=now_s)

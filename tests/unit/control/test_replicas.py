@@ -44,6 +44,28 @@ def follow(*statuses: ServeStatus, **options):
     return lives, [(step.life.id, step.kind, step.at_s, step.cause) for step in steps]
 
 
+def test_a_replica_that_waits_for_a_machine_is_paid_from_when_it_has_a_process():
+    lives, steps = follow(
+        serve(replica("a", "STARTING", pid=None, started_s=105.0)),
+        serve(replica("a", "STARTING", started_s=105.0)),
+        serve(replica("a", "RUNNING", started_s=105.0)),
+        waits=True,
+    )
+    assert steps == [("a", START, 120.0, "MinReplicas"), ("a", READY, 130.0, "Started")]
+    assert (lives["a"].started_s, lives["a"].paid_s) == (105.0, 120.0)
+
+
+def test_a_replica_that_found_its_machine_at_once_is_paid_from_the_beginning():
+    _, steps = follow(serve(replica("a", "STARTING", started_s=109.0)), waits=True)
+    assert steps == [("a", START, 109.0, "MinReplicas")]
+
+
+def test_a_replica_that_is_taken_back_before_it_has_a_machine_was_never_paid_for():
+    first, _ = advance({}, serve(replica("a", "STARTING", pid=None)), APPS, 110.0, waits=True)
+    _, [end] = advance(first, serve(target=0), APPS, 120.0, waits=True)
+    assert (end.kind, end.life.paid_s) == (END, None)
+
+
 def test_a_life_from_start_to_end():
     lives, steps = follow(
         serve(replica("a", "STARTING", pid=None)),
