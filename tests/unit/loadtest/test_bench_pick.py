@@ -54,7 +54,7 @@ def test_one_cache_finds_all_that_came_before_and_no_more_than_it_holds():
 
 def test_the_pick_finds_most_of_what_cache_first_finds_and_far_more_than_who_knows_no_prompts():
     trace = turns(conversations=16, count=12)
-    setup = Setup(cache_tokens=10_000_000, replicas=4)
+    setup = Setup(cache_tokens=10_000_000, replicas=8)
     results = {name: replay(trace, setup, policy, seed=1) for name, policy in POLICIES.items()}
     assert results["penstock"].hit_share > results["cache-first"].hit_share - 0.1
     assert results["penstock"].hit_share > results["least-loaded"].hit_share + 0.2
