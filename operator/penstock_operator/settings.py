@@ -78,7 +78,7 @@ class NetworkOptions(BaseModel):
     )
     """Labels of operators' pods, which may reach engines and Ray's dashboard."""
     ray_operators: tuple[dict[str, Any], ...] = (
-        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}},
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/component": "kuberay-operator"}}},
     )
     """KubeRay's operator, as peers of a NetworkPolicy: it may reach Ray's dashboard."""
     monitoring: tuple[dict[str, Any], ...] = ()
