@@ -130,14 +130,23 @@ class Revisions(msgspec.Struct, frozen=True, kw_only=True):
         return {name: count for name, count in counts.items() if count}
 
 
-def follow(targets: Mapping[str, int], total: int) -> dict[str, int]:
-    """Return targets that add up to `total`: the last ones give first, the first one takes."""
+def follow(targets: Mapping[str, int], ready: Mapping[str, int], total: int) -> dict[str, int]:
+    """Return targets that add up to `total`: replicas that take no requests yet go before those that do.
+
+    Among equals the last ones give first, and the first one takes.
+
+    Args:
+        targets: Replicas that each application aims at.
+        ready: How many of them take requests.
+        total: What is to be left in all.
+    """
     surplus = sum(targets.values()) - total
     after = dict(targets)
-    for name in reversed(list(targets)):
-        given = min(max(0, surplus), after[name])
-        after[name] -= given
-        surplus -= given
+    for spared in (ready, {}):
+        for name in reversed(list(targets)):
+            given = min(max(0, surplus), max(0, after[name] - spared.get(name, 0)))
+            after[name] -= given
+            surplus -= given
     if surplus < 0:
         first = next(iter(targets))
         after[first] -= surplus

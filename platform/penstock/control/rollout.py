@@ -174,7 +174,9 @@ def _surge(
     fresh = {want.name: want.target for want in revisions.new} if trial is None else trial
     kept = revisions.held(revisions.kept, [want.name for want in revisions.kept])
     carried = sum(min(target, revisions.ready([name])) for name, target in kept.items())
-    held = follow({name: revisions.running[name].target for name in revisions.old}, max(0, revisions.target - carried))
+    aims = {name: revisions.running[name].target for name in revisions.old}
+    serving = {name: revisions.running[name].ready for name in revisions.old}
+    held = follow(aims, serving, max(0, revisions.target - carried))
     targets = {want.name: kept.get(want.name, fresh.get(want.name, 0)) for want in revisions.wanted}
     olds = [Variant(name=name, target=target) for name, target in held.items()]
     variants = _weighted(revisions, [*_present(revisions, targets), *olds], _shares(revisions, canary))

@@ -228,6 +228,18 @@ def test_a_leader_that_remembers_nothing_goes_on(rollout):
     assert shape(serve.settle({"b": 2})) == {"b": (2, None)}
 
 
+def test_an_old_placement_that_serves_stays_before_one_that_does_not():
+    serve = Serve(SURGE)
+    serve.settle({"x--a": 2})
+    serve.step({"x--a": 0})
+    serve.step({"x--a": 1, "y--a": 1})
+    serve.start("y--a")
+    serve.step({"x--a": 1, "y--a": 1})
+    plan = serve.step({"x--b": 1})
+    assert shape(plan)["y--a"][0] == 1
+    assert shape(plan)["x--a"][0] == 0
+
+
 WANTED = st.dictionaries(st.sampled_from(["x--a", "x--b", "y--a", "y--b"]), st.integers(0, 3), min_size=1, max_size=2)
 ACTIONS = st.lists(
     st.one_of(
