@@ -34,5 +34,5 @@ def cluster() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def two_operators() -> Iterator[Stage]:
     """A cluster with two operator processes, for tests that break them or the control plane, and mend it again."""
-    with stage(operators=2, lease_s=4.0) as running:
+    with stage(operators=2, lease_s=6.0) as running:
         yield running

@@ -104,7 +104,7 @@ def test_a_serve_that_does_not_answer_keeps_nobody_else_waiting(cluster):
     space, other = served(cluster, "silent"), served(cluster, "talking")
     before = cluster.endpoints(space)
     cluster.serve.hang(space)
-    cluster.until(lambda: cluster.condition(MODELS, space, good(space), "Degraded")[1] == "ServeUnreachable", 40)
+    cluster.until(lambda: cluster.condition(MODELS, space, good(space), "Degraded")[1] == "ServeUnreachable")
     assert cluster.condition(MODELS, space, good(space))[0] == "Unknown"
     assert cluster.endpoints(space) == before
     cluster.model(other, f"more-{other}")

@@ -95,11 +95,11 @@ def test_a_leader_that_wakes_up_late_writes_nothing_any_more(cluster):
     cluster.ready(space, "calm", 2)
     woken = dt.datetime.now(dt.UTC).isoformat()
     old.thaw()
-    cluster.until(lambda: old.restarts > 0 or not is_alive(old))
+    cluster.until(lambda: old.restarts > 0)
+    ended = dt.datetime.now(dt.UTC).isoformat()
+    assert [write for at, write in cluster.writes(old.name) if woken < at < ended] == []
     cluster.model(space, "calm", replicas=1, scaling=EXTERNAL)
     cluster.ready(space, "calm", 1)
-    assert [write for at, write in cluster.writes(old.name) if at > woken] == []
-    assert cluster.leader is new
 
 
 def test_an_api_server_that_restarts_is_met_again(cluster):
@@ -109,7 +109,7 @@ def test_an_api_server_that_restarts_is_met_again(cluster):
     before, puts = replica_ids(cluster, space), cluster.puts(space)
     cluster.plane.restart_apiserver(kill=True)
     cluster.model(space, "steady", replicas=2, scaling=EXTERNAL)
-    cluster.ready(space, "steady", 2, within_s=60)
+    cluster.ready(space, "steady", 2)
     assert before < replica_ids(cluster, space)
     assert cluster.puts(space) == puts
 
@@ -121,13 +121,13 @@ def test_a_frozen_etcd_costs_time_only(cluster):
     before, puts, served = replica_ids(cluster, space), cluster.puts(space), cluster.endpoints(space)
     cluster.plane.etcd.pause()
     try:
-        time.sleep(6)  # longer than the lease lasts
+        time.sleep(8)  # longer than the lease lasts
         assert replica_ids(cluster, space) == before
     finally:
         cluster.plane.etcd.resume()
-    cluster.until(lambda: cluster.leader.is_ready(), 60)  # noqa: PLW0108 - who leads changes
+    cluster.until(lambda: cluster.leader.is_ready())  # noqa: PLW0108 - who leads changes
     cluster.model(space, "patient", replicas=2, scaling=EXTERNAL)
-    cluster.ready(space, "patient", 2, within_s=60)
+    cluster.ready(space, "patient", 2)
     assert before < replica_ids(cluster, space)
     assert cluster.puts(space) == puts
     assert served.items() <= cluster.endpoints(space).items()
@@ -148,7 +148,7 @@ def test_changes_that_no_watch_can_tell_of_any_more_are_found(cluster):
     cluster.plane.compact()
     for operator in cluster.operators.values():
         operator.thaw()
-    cluster.ready(space, "stays", 2, within_s=60)
+    cluster.ready(space, "stays", 2)
     cluster.until(lambda: cluster.get(MODELS, space, "leaves") is None)
     assert {life.split("--")[0] for life in serve_status(cluster, space).applications} == {"stays"}
 

@@ -123,7 +123,7 @@ class Stage:
         }
         self._audit = folder / "audit.log"
 
-    def until(self, check: Callable[[], Any], within_s: float = 30.0) -> Any:
+    def until(self, check: Callable[[], Any], within_s: float = 60.0) -> Any:
         """Return what `check` returns once that is true and nothing of it fails; keep operators running meanwhile."""
         deadline_s, last = time.monotonic() + within_s, "it was false"
         while time.monotonic() < deadline_s:
@@ -186,7 +186,7 @@ class Stage:
             and model["status"]["readyReplicas"] == model["status"]["replicas"] == replicas
         )
 
-    def ready(self, namespace: str, name: str, replicas: int = 1, within_s: float = 30.0) -> None:
+    def ready(self, namespace: str, name: str, replicas: int = 1, within_s: float = 60.0) -> None:
         self.until(lambda: self.is_ready(namespace, name, replicas), within_s)
 
     def endpoints(self, namespace: str) -> dict[str, bool]:
