@@ -250,3 +250,19 @@ def test_a_digest_goes_before_a_tag_and_a_registry_before_both(helm):
     assert images["Deployment/penstock-operator"] == "registry.example.com/team/penstock-operator:9.9.9"
     assert images["Deployment/penstock-ledger"] == images["Deployment/penstock-operator"]
     assert images["Deployment/penstock-redis"].startswith("docker.io/library/redis:")
+
+
+def test_no_readers_are_nobody_and_not_everybody(helm):
+    objects = helm.render("--set", "networkPolicy.monitoring=null,networkPolicy.apiServer=null", namespace=NAMESPACE)
+    policies = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "NetworkPolicy"}
+    assert policies["penstock-operator"].get("ingress") is None
+    for name in ("penstock-gateway", "penstock-ledger"):
+        closed = [rule for rule in policies[name]["ingress"] if rule["ports"] != [{"port": "data"}]]
+        assert all(rule["from"] for rule in closed)
+
+
+def test_where_the_platform_chooses_users_the_chart_names_none(helm):
+    objects = helm.render("--set", "podSecurity.runAsUser=null,podSecurity.fsGroup=null", namespace=NAMESPACE)
+    for name, pod in workloads(objects):
+        named = pod["spec"]["securityContext"].keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+        assert (name, named, pod["spec"]["securityContext"]["runAsNonRoot"]) == (name, set(), True)
