@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -20,7 +19,6 @@ from tests.e2e.cluster.user import (
     STREAM_S,
     SYSTEM,
     TEAM,
-    Streams,
     User,
     is_ready,
     settled,
@@ -32,7 +30,6 @@ POD_USER = 65532
 COLD_START_S = 420.0
 """A replica starts in a minute on two free cores; here the load takes its share of them."""
 STREAMS = 4
-BATCH = 4
 VALUES = HERE / "values.yaml"
 CHANGED = ("operator.statusPeriodSeconds=4", "gateway.drainDelaySeconds=6")
 """Chart values of the upgrade: both Deployments roll."""
@@ -113,13 +110,13 @@ def delete_a_worker(user: User) -> None:
 
 def roll_the_gateway(user: User) -> None:
     """Roll both gateways under streams: new ones take over, the old ones drain."""
-    with user.long_streams("the gateway's roll", STREAMS) as streams:
+    with user.steady_streams("the gateway's roll", STREAMS) as alive:
         old = {_name(pod) for pod in user.pods(SYSTEM, "app.kubernetes.io/component=gateway")}
         user.node.kubectl("rollout", "restart", f"deployment/{RELEASE}-gateway", "-n", SYSTEM)
         user.node.kubectl("rollout", "status", f"deployment/{RELEASE}-gateway", "-n", SYSTEM, within_s=180)
         new = {_name(pod) for pod in user.pods(SYSTEM, "app.kubernetes.io/component=gateway")}
         assert not old & new, f"these gateways did not roll: {old & new}"
-        user.record.say(f"  two new gateways serve, {streams.alive} streams alive on the old")
+        user.record.say(f"  two new gateways serve, {alive()} streams alive")
         user.first_token(within_s=10.0)
 
 
@@ -127,7 +124,7 @@ def kill_the_leader(user: User) -> None:
     """Kill the operator that leads; another takes over, and streams know nothing of it."""
     leader = _leader(user)
     pod = user.node.get("pod", leader, "-n", SYSTEM)
-    with user.long_streams("the operator's death", STREAMS):
+    with user.steady_streams("the operator's death", STREAMS):
         killed = user.kill(pod, "penstock_operator")
         assert killed, f"no operator process in {leader}"
         at = datetime.now(UTC)
@@ -139,13 +136,13 @@ def kill_the_leader(user: User) -> None:
 
 def upgrade(user: User) -> None:
     """Upgrade the release with new values, then change an engine argument of the Model; both under streams."""
-    with user.long_streams("helm upgrade", STREAMS) as streams:
+    with user.steady_streams("helm upgrade", STREAMS) as alive:
         old = {_name(pod) for pod in user.pods(SYSTEM, "app.kubernetes.io/component in (gateway,operator)")}
         changes = [word for change in CHANGED for word in ("--set", change)]
         user.helm("upgrade", RELEASE, CHART, "-f", VALUES, *changes, "--wait", "--timeout", "5m")
         new = {_name(pod) for pod in user.pods(SYSTEM, "app.kubernetes.io/component in (gateway,operator)")}
         assert not old & new, f"these did not roll: {old & new}"
-        user.record.say(f"  upgraded, {streams.alive} streams alive")
+        user.record.say(f"  upgraded, {alive()} streams alive")
 
 
 def change_the_engine(user: User) -> None:
@@ -155,27 +152,12 @@ def change_the_engine(user: User) -> None:
     def change(model: dict[str, Any]) -> None:
         model["spec"]["engine"]["args"] += ["--max-num-seqs", "64"]
 
-    cause = "a changed engine argument"
-    batches: list[Streams] = []
-    opened_s = 0.0
-    tokens = user.tokens_for(BATCH, STREAM_S)
-    with contextlib.ExitStack() as open_streams:
+    with user.steady_streams("a changed engine argument", STREAMS) as alive:
         user.apply_platform(change)
-        deadline = time.monotonic() + COLD_START_S
-        # A new engine may take longer than streams last: there are always some that began on the old one.
-        while not _others_serve(user, old):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the new revision does not serve within {COLD_START_S:.0f} s")
-            if not batches or batches[-1].alive < BATCH or time.monotonic() - opened_s > STREAM_S / 2:
-                batches.append(open_streams.enter_context(user.streams(BATCH, tokens)))
-                user.wait_running(batches[-1], BATCH)
-                opened_s = time.monotonic()
-            time.sleep(1.0)
-        alive = sum(batch.alive for batch in batches)
-        user.record.note(alive_at_takeover=alive)
-        user.record.say(f"  the new revision serves, {alive} streams alive on the old one")
+        user.node.wait("the new revision serves", lambda: _others_serve(user, old), within_s=COLD_START_S, every_s=1.0)
+        user.record.note(alive_at_takeover=alive())
+        user.record.say(f"  the new revision serves, {alive()} streams alive")
         user.first_token(within_s=30.0)
-    user.record.streams(cause, [end for batch in batches for end in batch.ends], alive_when_it_was_over=alive)
     user.node.wait("the old revision is gone", lambda: not old & _variants(user), within_s=180, every_s=1.0)
     user.wait_ready(1, 120.0)
     user.models("upgraded")

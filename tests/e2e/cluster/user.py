@@ -181,6 +181,38 @@ class User:
             alive = streams.alive
         self.record.streams(cause, streams.ends, alive_when_it_was_over=alive)
 
+    @contextlib.contextmanager
+    def steady_streams(self, cause: str, count: int) -> Iterator[Callable[[], int]]:
+        """Keep so many long streams open or more, for as long as `cause` takes, and count those it cut.
+
+        However long it takes, every moment of it has streams that began before. Yields what tells how many are alive.
+        """
+        tokens = self.tokens_for(count, STREAM_S)
+        batches: list[Streams] = []
+        over = threading.Event()
+        with contextlib.ExitStack() as opened:
+
+            def open_one() -> None:
+                batches.append(opened.enter_context(self.streams(count, tokens)))
+
+            def keep_open() -> None:
+                while not over.wait(STREAM_S * 0.75):
+                    open_one()
+
+            open_one()
+            self.wait_running(batches[0], count)
+            self.record.say(f"  {count} streams of {tokens} tokens run, and as many more every {STREAM_S * 0.75:.0f} s")
+            keeper = threading.Thread(target=keep_open)
+            keeper.start()
+            try:
+                yield lambda: sum(batch.alive for batch in batches)
+                alive = sum(batch.alive for batch in batches)
+            finally:
+                over.set()
+                keeper.join()
+        ended = [end for batch in batches for end in batch.ends]
+        self.record.streams(cause, ended, alive_when_it_was_over=alive)
+
     def wait_running(self, streams: Streams, count: int) -> None:
         """Wait until so many streams have had their first token."""
         self.node.wait(f"{count} streams run", lambda: streams.alive == count, within_s=FIRST_TOKENS_WITHIN_S)
