@@ -141,13 +141,14 @@ def test_changes_that_no_watch_can_tell_of_any_more_are_found(cluster):
     cluster.ready(space, "leaves")
     for operator in cluster.operators.values():
         operator.freeze()
-    cluster.model(space, "stays", replicas=2, scaling=EXTERNAL)
-    cluster.delete(MODELS, space, "leaves")
-    cluster.plane.compact()
-    cluster.plane.restart_apiserver()
-    cluster.plane.compact()
-    for operator in cluster.operators.values():
-        operator.thaw()
+    try:
+        cluster.model(space, "stays", replicas=2, scaling=EXTERNAL)
+        cluster.delete(MODELS, space, "leaves")
+        cluster.plane.compact()
+        cluster.plane.restart_apiserver(kill=True)
+    finally:
+        for operator in cluster.operators.values():
+            operator.thaw()
     cluster.ready(space, "stays", 2)
     cluster.until(lambda: cluster.get(MODELS, space, "leaves") is None)
     assert {life.split("--")[0] for life in serve_status(cluster, space).applications} == {"stays"}
