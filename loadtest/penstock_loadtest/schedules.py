@@ -37,7 +37,10 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
         slope = (self.end_level - self.level) / self.duration_s
         # The root of slope/2 t^2 + level t = area in the form that stays exact when the slope is nearly 0.
         root = math.sqrt(max(0.0, self.level * self.level + 2 * slope * area))
-        return min(self.duration_s, 2 * area / (self.level + root)) if area > 0 else 0.0
+        rate = self.level + root
+        if area <= 0:
+            return 0.0
+        return min(self.duration_s, 2 * area / rate) if rate > 0 else self.duration_s  # levels too small to square
 
 
 Schedule = tuple[Segment, ...]

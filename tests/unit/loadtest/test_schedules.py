@@ -35,6 +35,11 @@ def test_time_of_area_inverts_the_area(segment, share):
     assert part.area == pytest.approx(share * segment.area, rel=1e-6, abs=1e-6)
 
 
+def test_a_level_next_to_nothing_is_no_division_by_zero():
+    segment = Segment(duration_s=10.0, level=0.0, end_level=1e-200)
+    assert 0 <= segment.time_of_area(segment.area / 2) <= 10.0
+
+
 @given(schedules, st.integers())
 def test_arrivals_come_in_order_within_the_schedule(schedule, seed):
     times = list(poisson_arrivals(schedule, random.Random(seed)))
