@@ -50,7 +50,7 @@ class Mirror:
 
     @property
     def _path(self):
-        return f"/api/v1/namespaces/{self.reflector._namespace}/configmaps"
+        return f"/api/v1/namespaces/{self.reflector.namespace}/configmaps"
 
 
 ROOT_CA = "kube-root-ca.crt"

@@ -162,8 +162,11 @@ async def test_a_model_that_goes_takes_its_download_along(bench):
     job = await create(bench)
     assert WEIGHTS_LABEL in job["metadata"]["labels"]
     await bench.client.delete(MODELS, *KEY)
-    await bench.until(lambda: _none(bench))
-    assert bench.weights.conditions(KEY) == ()
+
+    async def gone_and_forgotten():
+        return await bench.job() is None and bench.weights.conditions(KEY) == ()
+
+    await bench.until(gone_and_forgotten)
 
 
 def test_nothing_is_downloaded_ahead_without_a_claim():

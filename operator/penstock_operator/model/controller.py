@@ -108,8 +108,8 @@ class ModelController:
         """Return what is known of a Model, brought up to the mirror, or None when it is gone."""
         seen = self._world.models.get(*key)
         if seen is None:
-            self._known.pop(key, None)
-            self._world.let_go(key)
+            if self._known.pop(key, None) is not None:
+                self._world.let_go(key)
             return None
         known = self._known.get(key)
         if known is None or known.latest["metadata"].get("uid") != seen["metadata"].get("uid"):
