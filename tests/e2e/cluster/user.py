@@ -214,8 +214,14 @@ class User:
         self.record.streams(cause, ended, alive_when_it_was_over=alive)
 
     def wait_running(self, streams: Streams, count: int) -> None:
-        """Wait until so many streams have had their first token."""
-        self.node.wait(f"{count} streams run", lambda: streams.alive == count, within_s=FIRST_TOKENS_WITHIN_S)
+        """Wait until so many streams have had their first token; one that ends before that is an error."""
+
+        def look() -> bool:
+            if streams.ends:
+                raise RuntimeError(f"streams ended before all {count} had begun: {streams.ends}")
+            return streams.alive == count
+
+        self.node.wait(f"{count} streams run", look, within_s=FIRST_TOKENS_WITHIN_S)
 
     def kill(self, pod: dict[str, Any], program: str) -> int:
         """Kill (SIGKILL) the processes of a pod whose command line has a word; return how many there were."""
